@@ -1,0 +1,1 @@
+"""Nucleus Lens: watch GPT-2 choose each next token, and see where the nucleus (top-p) cut falls."""
