@@ -43,7 +43,7 @@ class Knob:
     @property
     def range_text(self) -> str:
         """The range in words, e.g. ``above 0, up to 1``."""
-        high = f"{self.high:g}" if self.high < 1e6 else f"{int(self.high):,}".replace(",", "\u202f")
+        high = f"{int(self.high):,}" if self.kind == "int" else f"{self.high:g}"
         return f"above {self.low:g}, up to {high}" if self.low_open else f"from {self.low:g} to {high}"
 
     def check(self, value: object) -> float | int:
@@ -78,7 +78,7 @@ def _knob(
     off: float | int | None,
     step: float = 0.01,
     unit: str = "",
-    help: str,
+    help: str,  # noqa: A002  the word that dataclass, argparse and Streamlit use too
 ) -> Any:
     """A dataclass field that carries its own description; ``KNOBS`` collects them with their names."""
     description = {

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dashboard.errors import ModelFilesError
 
@@ -22,12 +22,15 @@ from dashboard.errors import ModelFilesError
 class Tokenizer(Protocol):
     """The part of a transformers tokenizer that a vocabulary is read from."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """The number of tokens, added ones included."""
 
     @property
-    def all_special_ids(self) -> list[int]: ...
+    def all_special_ids(self) -> Any:
+        """Ids of tokens that are names, not text."""
 
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]: ...
+    def convert_ids_to_tokens(self, ids: Any) -> Any:
+        """The names of the tokens."""
 
 
 def _byte_letters() -> dict[str, int]:
@@ -92,7 +95,7 @@ class Vocabulary:
         return cls(tuple(_token_bytes(name, i in special) for i, name in enumerate(names)), special)
 
     def label(self, token_id: int) -> str:
-        """One token by itself, as text; bytes that are no whole character are shown as ``\\xF0\\x9F``.
+        r"""One token by itself, as text; bytes that are no whole character are shown as ``\xf0\x9f``.
 
         White space is left as it is: how to make it visible is for the figure or page that shows it.
         """
@@ -142,7 +145,10 @@ class Vocabulary:
 
     def _plain(self) -> bytes:
         # Latin-1 maps each byte to the character of the same number, so any bytes fit into JSON.
-        content = {"special": sorted(self.special), "tokens": [token.decode("latin-1") for token in self.tokens]}
+        content = {
+            "special": sorted(self.special),
+            "tokens": [token.decode("latin-1") for token in self.tokens],
+        }
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
     def _bytes(self, token_id: int) -> bytes:
