@@ -1,6 +1,7 @@
 """Every error that a user may meet. The text of each is one sentence for that user.
 
 NucleusLensError
+├── ConfigError         the environment or the secrets say something that cannot be meant
 ├── SettingError        a knob out of its range
 ├── PromptError         a prompt that cannot be run: empty, longer than the context
 ├── ModelError          a model that cannot be used
@@ -20,6 +21,10 @@ The text says what happened, what was expected and what to do; the cause goes to
 
 class NucleusLensError(Exception):
     """Base of all errors that are shown to the user; ``str(error)`` is the sentence to show."""
+
+
+class ConfigError(NucleusLensError, ValueError):
+    """A value of the environment or of the secrets that cannot be used."""
 
 
 class SettingError(NucleusLensError, ValueError):

@@ -1,0 +1,107 @@
+"""What goes into the history and what comes out: frozen values without any SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from dashboard.metrics.summary import Measures
+from dashboard.sampling.settings import SamplingSettings
+from dashboard.sampling.trace import StopReason
+
+RunStatus: TypeAlias = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
+"""Where a run is. The first two are alive; "interrupted" is a run whose process ended without finishing it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be stored, before its first token.
+
+    settings: with a seed. parent: public id of the run that this one branches from, at ``branch_position``.
+    experiment: public id of the experiment that it belongs to.
+    """
+
+    prompt: str
+    settings: SamplingSettings
+    model_name: str
+    model_title: str
+    model_revision: str | None
+    model_fingerprint: str
+    vocabulary_fingerprint: str
+    prompt_token_ids: tuple[int, ...]
+    parent: str | None = None
+    branch_position: int | None = None
+    experiment: str | None = None
+    owner: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """Everything known of a run but its steps. The fields without a default suffice to describe one never stored.
+
+    Times are UTC. seconds: time spent generating. measures: None until the run has ended, and without steps.
+    error: a sentence for the user, for failed and interrupted runs.
+    """
+
+    public_id: str
+    prompt: str
+    settings: SamplingSettings
+    model_name: str
+    model_title: str
+    model_revision: str | None
+    model_fingerprint: str
+    vocabulary_fingerprint: str
+    prompt_token_ids: tuple[int, ...]
+    output: str
+    output_tokens: int
+    status: RunStatus
+    stop_reason: StopReason | None
+    created_at: datetime
+    error: str | None = None
+    started_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+    measures: Measures | None = None
+    sparkline: tuple[float, ...] = ()
+    parent: str | None = None
+    branch_position: int | None = None
+    experiment: str | None = None
+    owner: str | None = None
+    note: str = ""
+    favourite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One line of the history. ``prompt`` and ``output`` are their beginnings, at most PREVIEW_LENGTH characters."""
+
+    public_id: str
+    created_at: datetime
+    prompt: str
+    output: str
+    model_name: str
+    model_title: str
+    top_p: float
+    temperature: float
+    seed: int
+    status: RunStatus
+    stop_reason: StopReason | None
+    output_tokens: int
+    seconds: float | None
+    mean_nucleus_size: float | None
+    perplexity: float | None
+    sparkline: tuple[float, ...]
+    favourite: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some lines of the history, newest first, and how many there are in all."""
+
+    rows: tuple[RunSummary, ...]
+    total: int

@@ -1,0 +1,1 @@
+"""Measures of runs, from their traces alone: numpy, no model, no database."""
