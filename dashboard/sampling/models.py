@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from dashboard.errors import ModelDownloadError, ModelError, ModelFilesError, PromptError
+from dashboard.sampling.acceleration import accelerate
 from dashboard.sampling.catalogue import (
     Available,
     CatalogueEntry,
@@ -138,6 +139,7 @@ def _read(entry: CatalogueEntry, files: Available, digest: str) -> LoadedModel:
         )
     model.eval()
     model.requires_grad_(False)
+    accelerate(model)
 
     vocabulary = Vocabulary.from_tokenizer(cast(Tokenizer, tokenizer))
     loaded = LoadedModel(

@@ -1,0 +1,1 @@
+"""The pages, one thin file each, and what they share."""

@@ -1,0 +1,239 @@
+"""Generate: write a prompt, set the knobs, and watch the tokens arrive."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.app_pages import shared
+from dashboard.app_pages.knobs import MAIN, knob_input
+from dashboard.components.colouring import colour_values
+from dashboard.components.token_strip import strip_tokens, token_strip
+from dashboard.errors import NucleusLensError, PromptError
+from dashboard.figures.canvas import PLOTLY_CONFIG
+from dashboard.figures.nucleus import nucleus_figure
+from dashboard.figures.sentences import FACT_LABELS, count, p_value, smallest_p_sentence, token_facts
+from dashboard.jobs import Job
+from dashboard.sampling.catalogue import Available, Downloadable, Unavailable, availability, catalogue
+from dashboard.sampling.settings import KNOBS, SamplingSettings
+from dashboard.sampling.store import LoadState
+from dashboard.sampling.trace import Trace
+from dashboard.sampling.what_if import smallest_p
+
+_POLL_SECONDS = 0.4
+_ENDINGS = {
+    "eos": "the model ended the text",
+    "length": "it has the length that was asked for",
+    "context": "the model's context is full",
+    "stopped": "it was stopped",
+}
+
+
+def prompt_box() -> str:
+    """The prompt, with examples to start from."""
+    examples = {preset.name: preset.prompt for preset in shared.presets()}
+
+    def take_example() -> None:
+        chosen = st.session_state["example"]
+        if chosen is not None:
+            st.session_state["prompt"] = examples[chosen]
+
+    st.session_state.setdefault("prompt", shared.presets()[0].prompt)
+    prompt = st.text_area(
+        "Prompt", key="prompt", height=110, max_chars=shared.config().prompt_length_limit, persist_state="session"
+    )
+    st.pills("Examples", list(examples), key="example", on_change=take_example, label_visibility="collapsed")
+    return str(prompt)
+
+
+def model_box(names: list[str]) -> str:
+    """The model that is to speak."""
+    offered = catalogue(shared.config())
+    if st.session_state.get("model") not in names:
+        st.session_state["model"] = shared.default_choice().name
+
+    def label(name: str) -> str:
+        entry = offered[name]
+        size = f", {entry.parameters}" if entry.parameters else ""
+        match availability(entry):
+            case Available():
+                state = ""
+            case Downloadable():
+                state = f", {entry.download_bytes / 1e6:,.0f} MB to fetch" if entry.download_bytes else ", to fetch"
+            case Unavailable():
+                state = ", not available"
+        return f"{entry.title}{size}{state}"
+
+    name = st.selectbox("Model", names, format_func=label, key="model", persist_state="session")
+    return str(name)
+
+
+def settings_boxes() -> tuple[str, dict[str, float | int | None]]:
+    """The model's name and the value of every knob."""
+    values: dict[str, float | int | None] = {}
+    limit = shared.config().max_new_tokens_limit
+    columns = st.columns([2, 2, 1, 1], gap="medium")
+    with columns[0]:
+        model = model_box(list(catalogue(shared.config())))
+    for column, name in zip(columns[1:], MAIN, strict=True):
+        with column:
+            values[name] = knob_input(name, limit=limit if name == "max_new_tokens" else None)
+    others = [knob.name for knob in KNOBS if knob.name not in MAIN]
+    changed = [
+        knob.label.lower()
+        for knob in KNOBS
+        if knob.name in others and st.session_state.get(f"knob-{knob.name}", knob.default) != knob.default
+    ]
+    with st.expander("More settings" + (f": {', '.join(changed)}" if changed else ""), key="more-settings"):
+        for start in range(0, len(others), 4):
+            for column, name in zip(st.columns(4, gap="medium"), others[start : start + 4], strict=False):
+                with column:
+                    values[name] = knob_input(name)
+    return model, values
+
+
+def start(prompt: str, model: str, values: dict[str, float | int | None]) -> None:
+    """Queue a run and make this page watch it."""
+    try:
+        if not prompt:
+            raise PromptError("The prompt is empty: write at least one character for the model to continue.")
+        job = shared.jobs().submit(prompt, SamplingSettings.from_dict(values), model)
+    except NucleusLensError as error:
+        st.session_state["refusal"] = str(error)
+        return
+    st.session_state.pop("refusal", None)
+    st.query_params["job"] = job.job_id
+
+
+def loading_line(state: LoadState, title: str) -> None:
+    """Where a model's loading stands."""
+    if state.stage == "downloading" and state.total:
+        st.progress(
+            min(1.0, state.done / state.total),
+            shared.as_text(f"Fetching {title}: {state.done / 1e6:,.0f} of {state.total / 1e6:,.0f} MB"),
+        )
+    elif state.is_busy:
+        st.caption(shared.as_text(f"Loading {title} …"))
+    elif state.stage == "failed":
+        st.error(shared.as_text(state.error or ""), icon=":material/error:")
+
+
+@st.fragment(run_every=1.0)
+def model_state(name: str, title: str) -> None:
+    """How the chosen model's loading stands, until it is there."""
+    state = shared.store().request(name)
+    loading_line(state, title)
+    if state.stage == "failed" and st.button("Try again", icon=":material/refresh:"):
+        shared.store().request(name, retry=True)
+        st.rerun(scope="fragment")
+    if state.stage == "ready":
+        st.rerun()
+
+
+def facts_line(job: Job) -> str:
+    """One line on how the run stands."""
+    drawn, wanted = len(job.steps), job.settings.max_new_tokens
+    match job.phase:
+        case "queued":
+            ahead = shared.jobs().ahead_of(job)
+            return f"Waiting for {count(ahead)} {'run' if ahead == 1 else 'runs'} to end" if ahead else "Starting"
+        case "loading":
+            return "Waiting for the model"
+        case "running" if not drawn:
+            return "Reading the prompt"
+        case "running":
+            speed = f", {job.tokens_per_second:.1f} tokens/s" if job.tokens_per_second else ""
+            left = f", about {job.seconds_left:.0f} s left" if job.seconds_left is not None else ""
+            return f"{count(drawn)} of at most {count(wanted)} tokens{speed}{left}"
+        case _:
+            why = _ENDINGS.get(job.stop_reason or "", "it failed")
+            speed = f", {job.tokens_per_second:.1f} tokens/s" if job.tokens_per_second else ""
+            return f"{count(drawn)} tokens in {job.seconds:.1f} s{speed}; ended because {why}"
+
+
+def model_title(job: Job) -> str:
+    """The name of the job's model in the interface, before it is loaded too."""
+    return job.model.title if job.model else catalogue(shared.config())[job.model_name].title
+
+
+def settings_line(job: Job) -> str:
+    """The settings that act, in one line."""
+    labels = {knob.name: knob.label.lower() for knob in KNOBS}
+    active = {"top_p": job.settings.top_p, **job.settings.active()}
+    told = [
+        f"p = {p_value(value)}" if name == "top_p" else f"{labels[name]} {value:g}" for name, value in active.items()
+    ]
+    return " · ".join([model_title(job), *told, f"seed {job.settings.seed}"])
+
+
+def show(job: Job, *, polling: bool) -> None:
+    """The run: its state, the nucleus size so far and the text so far."""
+    ended = job.phase == "ended"
+    if polling and ended:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center", key="run-bar"):
+        st.text(facts_line(job))
+        if not ended:
+            label = "Stopping" if job.is_stopping else "Stop"
+            st.button(label, icon=":material/stop_circle:", key="stop", on_click=job.stop, disabled=job.is_stopping)
+        elif job.run_id and job.steps:
+            st.page_link(
+                shared.INSPECT,
+                label="Inspect this run",
+                icon=":material/query_stats:",
+                query_params={"run": job.run_id, "step": "1"},
+            )
+    st.caption(shared.as_text(settings_line(job)))
+    if job.phase == "loading":
+        loading_line(shared.store().state(job.model_name), model_title(job))
+    if job.error:
+        st.error(shared.as_text(job.error), icon=":material/error:")
+    if job.unsaved:
+        st.warning(shared.as_text(f"Not stored yet: {job.unsaved}"), icon=":material/warning:")
+    if job.model is not None and (job.steps or not ended):
+        show_steps(job, job.trace(), ended=ended)
+
+
+def show_steps(job: Job, trace: Trace, *, ended: bool) -> None:
+    """Chart first, because its height is fixed; the text beneath it grows downwards."""
+    assert job.model is not None
+    vocabulary = job.model.vocabulary
+    planned = None if ended else job.settings.max_new_tokens
+    drawn = nucleus_figure(trace, top_p=job.settings.top_p, theme=shared.theme(), planned_steps=planned)
+    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="nucleus")
+    tokens = strip_tokens(
+        vocabulary.pieces(trace.token_ids.tolist()),
+        colour_values(trace, "surprisal"),
+        [token_facts(trace, position, vocabulary) for position in range(len(trace))],
+    )
+    chosen = token_strip(
+        job.prompt, tokens, colouring="surprisal", fact_labels=FACT_LABELS, key=f"strip-{job.job_id}", selected=None
+    )
+    if chosen is not None and ended and job.run_id:
+        st.switch_page(shared.INSPECT, query_params={"run": job.run_id, "step": str(chosen + 1)})
+    if ended and len(trace):
+        hint = "Choose a token to see the distribution that it was drawn from."
+        st.caption(shared.as_text(f"{smallest_p_sentence(smallest_p(trace)).capitalize()}. {hint}"))
+
+
+with shared.errors_shown():
+    st.title("Generate")
+    st.caption(shared.as_text(shared.default_choice().sentence))
+    prompt = prompt_box()
+    model, values = settings_boxes()
+    st.button(
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=start,
+        args=(prompt, model, values),
+        shortcut="Ctrl+Enter",
+    )
+    if "refusal" in st.session_state:
+        st.error(shared.as_text(st.session_state["refusal"]), icon=":material/error:")
+
+    watched = shared.jobs().find(st.query_params.get("job", ""))
+    if watched is not None:
+        running = watched.phase != "ended"
+        st.fragment(show, run_every=_POLL_SECONDS if running else None)(watched, polling=running)
+    elif not shared.store().request(model).model:
+        model_state(model, catalogue(shared.config())[model].title)

@@ -1,0 +1,73 @@
+"""Widgets drawn from the one description of each knob."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import streamlit as st
+
+from dashboard.sampling.settings import KNOB, Knob, SamplingSettings
+
+MAIN: Final = ("top_p", "temperature", "max_new_tokens")
+"""The knobs in reach; the others are folded away."""
+
+# Streamlit sends whole numbers as doubles, which are exact up to here.
+_LARGEST_WHOLE: Final = 2**53 - 1
+_STEP_DECIMALS: Final = {0.05: "%.2f", 0.01: "%.2f", 0.0001: "%.4f"}
+
+
+def knob_key(name: str) -> str:
+    """The session state key of a knob's widget."""
+    return f"knob-{name}"
+
+
+def knob_input(name: str, *, limit: int | None = None) -> float | int | None:
+    """The widget of one knob, with its range, default and help; ``limit`` lowers the top of the range."""
+    knob = KNOB[name]
+    key = knob_key(name)
+    if key not in st.session_state:
+        st.session_state[key] = _default(knob, limit)
+    if name == "top_p":
+        # From the smallest step: p = 0 keeps nothing.
+        value: Any = st.slider(
+            knob.label, knob.step, knob.high, step=knob.step, help=knob.help, key=key, persist_state="session"
+        )
+        return float(value)
+    lowest = knob.low + knob.step if knob.low_open else knob.low
+    highest = min(knob.high, limit or knob.high)
+    label = f"{knob.label} ({knob.unit})" if knob.unit and knob.unit not in knob.label else knob.label
+    if knob.kind == "int":
+        number: Any = st.number_input(
+            label,
+            min_value=int(lowest),
+            max_value=min(int(highest), _LARGEST_WHOLE),
+            step=1,
+            help=knob.help,
+            key=key,
+            persist_state="session",
+            placeholder="chosen at random",
+        )
+        return None if number is None else int(number)
+    number = st.number_input(
+        label,
+        min_value=float(lowest),
+        max_value=float(highest),
+        step=knob.step,
+        format=_STEP_DECIMALS[knob.step],
+        help=knob.help,
+        key=key,
+        persist_state="session",
+    )
+    return float(number)
+
+
+def offer(settings: SamplingSettings) -> None:
+    """Let the widgets begin with these settings; to be called on another page, or before they are drawn."""
+    for name, value in settings.as_dict().items():
+        st.session_state[knob_key(name)] = value
+
+
+def _default(knob: Knob, limit: int | None) -> float | int | None:
+    if knob.default is not None and limit is not None:
+        return min(knob.default, limit)
+    return knob.default

@@ -1,0 +1,107 @@
+"""What the pages share: the process's history, models and jobs, the theme, and the way errors are shown."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import streamlit as st
+
+from dashboard.config import REPOSITORY, Config, get_config, use_secrets
+from dashboard.errors import NucleusLensError
+from dashboard.figures.palette import Theme
+from dashboard.history import History, RunStatus
+from dashboard.jobs import SILENT_FOR, Jobs
+from dashboard.sampling.catalogue import Choice, choose_default
+from dashboard.sampling.store import ModelStore
+from dashboard.sampling.trace import StopReason
+
+GENERATE: Final = "dashboard/app_pages/generate.py"
+INSPECT: Final = "dashboard/app_pages/inspect.py"
+HISTORY: Final = "dashboard/app_pages/history.py"
+
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$<>:&^=\"'])")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A prompt that is offered by name."""
+
+    name: str
+    prompt: str
+
+
+@st.cache_resource(show_spinner=False)
+def config() -> Config:
+    """The operator's configuration, Streamlit's secrets included."""
+    if st.secrets.load_if_toml_exists():
+        use_secrets(st.secrets)
+    return get_config()
+
+
+@st.cache_resource(show_spinner=False)
+def history() -> History:
+    """The stored runs; opening them brings the database up to date."""
+    stored = History(config().database_url)
+    stored.mark_interrupted(SILENT_FOR)
+    return stored
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> ModelStore:
+    """The models in memory, shared by all visitors."""
+    return ModelStore(config())
+
+
+@st.cache_resource(show_spinner=False)
+def jobs() -> Jobs:
+    """The runs of this process."""
+    return Jobs(history(), store(), workers=config().workers, queue_limit=config().queue_limit)
+
+
+@st.cache_data(ttl=60, show_spinner="Looking for GPT-2 …")
+def default_choice() -> Choice:
+    """The model to begin with, and the sentence that says why."""
+    return choose_default(config())
+
+
+@st.cache_data(show_spinner=False)
+def presets() -> list[Preset]:
+    """The prompts of data/presets.toml."""
+    content = tomllib.loads((REPOSITORY / "data" / "presets.toml").read_text(encoding="utf-8"))
+    return [Preset(entry["name"], entry["prompt"]) for entry in content["preset"]]
+
+
+def theme() -> Theme:
+    """The theme that the visitor sees."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def as_text(text: str) -> str:
+    """Text for a place that reads Markdown, escaped so that it is shown as it is."""
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Show an error of ours as its sentence and end the page there; anything else is Streamlit's to report."""
+    try:
+        yield
+    except NucleusLensError as error:
+        st.error(as_text(str(error)), icon=":material/error:")
+        st.stop()
+
+
+def ending(status: RunStatus, reason: StopReason | None) -> str:
+    """How a run stands, in a few words."""
+    if status == "finished":
+        return {
+            "eos": "ended by the model",
+            "length": "full length",
+            "context": "context full",
+        }.get(reason or "", "finished")
+    return status

@@ -1,0 +1,310 @@
+"""Runs in worker threads: a bounded queue, progress while they run, and a Stop that is obeyed at the next step.
+
+The page that started a run only watches it: leaving or reloading it loses nothing. A run's steps go into the history
+about once a second while it grows; a database that is busy or full does not end the run, whose steps are kept in memory
+and offered again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from dashboard.errors import HistoryBusy, HistoryError, HistoryFull, NucleusLensError, QueueFull
+from dashboard.history import EndStatus, History, NewRun
+from dashboard.sampling.settings import SamplingSettings
+from dashboard.sampling.store import ModelStore
+from dashboard.sampling.trace import Step, StopReason, Trace
+
+if TYPE_CHECKING:
+    from dashboard.sampling.models import LoadedModel
+
+_log = logging.getLogger(__name__)
+
+Phase: TypeAlias = Literal["queued", "loading", "running", "ended"]
+
+_FLUSH_SECONDS: Final = 1.0
+_HEARTBEAT_SECONDS: Final = 3.0
+# Several missed heartbeats: a machine that is short of breath must not have its runs declared dead.
+SILENT_FOR: Final = timedelta(seconds=20)
+_LAST_TRIES: Final = 5
+_JOBS_KEPT: Final = 64
+
+
+@dataclass(eq=False)
+class Job:
+    """One run on its way. Written by its worker, read by any page; ``steps`` only ever grows.
+
+    settings: with a seed. run_id: public id of the stored run, once there is one. error: a sentence for the user.
+    unsaved: a sentence while steps could not be stored.
+    """
+
+    prompt: str
+    settings: SamplingSettings
+    model_name: str
+    job_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    phase: Phase = "queued"
+    run_id: str | None = None
+    model: LoadedModel | None = None
+    prompt_ids: tuple[int, ...] = ()
+    steps: list[Step] = field(default_factory=list)
+    stop_reason: StopReason | None = None
+    error: str | None = None
+    unsaved: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Ask the run to end before its next step; what it has drawn is kept."""
+        self._stop.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has been asked to end."""
+        return self._stop.is_set()
+
+    def wait_stop(self, seconds: float) -> bool:
+        """Wait until it is asked to end, at most for ``seconds``; return whether it was."""
+        return self._stop.wait(seconds)
+
+    @property
+    def output(self) -> str:
+        """The text so far, without the end-of-text token."""
+        return _text(self, len(self.steps))
+
+    def trace(self) -> Trace:
+        """The steps so far."""
+        return Trace.from_steps(self.steps[:])
+
+    @property
+    def seconds(self) -> float:
+        """Time spent generating so far."""
+        if self.started_at is None:
+            return 0.0
+        return (self.ended_at or time.monotonic()) - self.started_at
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed so far; None before the first token."""
+        return len(self.steps) / self.seconds if self.steps and self.seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until max_new_tokens at the speed so far; None before the first token."""
+        speed = self.tokens_per_second
+        return None if speed is None else (self.settings.max_new_tokens - len(self.steps)) / speed
+
+
+class Jobs:
+    """The runs of this process. Thread-safe; one object serves all visitors."""
+
+    def __init__(self, history: History, store: ModelStore, *, workers: int = 1, queue_limit: int = 8) -> None:
+        """Start the worker threads.
+
+        Args:
+            history: where runs are stored.
+            store: where their models come from.
+            workers: runs computed at the same time.
+            queue_limit: runs that may wait.
+        """
+        self._history = history
+        self._store = store
+        self._waiting: queue.Queue[Job] = queue.Queue(maxsize=queue_limit)
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lock = threading.Lock()
+        for number in range(workers):
+            threading.Thread(target=self._work, name=f"run-{number}", daemon=True).start()
+        threading.Thread(target=self._tend, name="heartbeat", daemon=True).start()
+
+    def submit(self, prompt: str, settings: SamplingSettings, model_name: str) -> Job:
+        """Queue a run. Its model is loaded if it is not there yet.
+
+        Raises:
+            QueueFull: too many runs are waiting.
+            PromptError: the prompt is empty or too long, if the model is there to tell.
+            ModelNotFound: no such model is offered.
+            HistoryError: the run cannot be stored.
+        """
+        job = Job(prompt, settings.with_seed(), model_name)
+        if self._waiting.full():
+            raise self._full()
+        ready = self._store.request(model_name).model
+        if ready is not None:
+            self._prepare(job, ready)
+        with self._lock:
+            self._jobs[job.job_id] = job
+            self._forget_old()
+        try:
+            self._waiting.put_nowait(job)
+        except queue.Full:
+            job.phase = "ended"
+            raise self._full() from None
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        """A job of this process by its id; None if it is unknown or forgotten."""
+        with self._lock:
+            return self._jobs.get(job_id)
+
+    def of_run(self, run_id: str) -> Job | None:
+        """The job that computes or has computed a run here."""
+        with self._lock:
+            return next((job for job in self._jobs.values() if job.run_id == run_id), None)
+
+    def ahead_of(self, job: Job) -> int:
+        """How many runs are before a queued one, the running ones included."""
+        with self._lock:
+            before = list(self._jobs.values())
+        return sum(1 for other in before[: before.index(job)] if other.phase != "ended") if job in before else 0
+
+    def _full(self) -> QueueFull:
+        return QueueFull(
+            f"{self._waiting.maxsize} runs are waiting already, which is the limit: wait for one to end, or stop one."
+        )
+
+    def _forget_old(self) -> None:
+        ended = [job_id for job_id, job in self._jobs.items() if job.phase == "ended"]
+        for job_id in ended[: max(0, len(self._jobs) - _JOBS_KEPT)]:
+            del self._jobs[job_id]
+
+    def _prepare(self, job: Job, model: LoadedModel) -> None:
+        """Read the prompt and store the run as queued."""
+        from dashboard.sampling.engine import check_prompt  # noqa: PLC0415  # torch, which is there once a model is
+
+        job.model = model
+        job.prompt_ids = tuple(model.encode(job.prompt))
+        check_prompt(len(job.prompt_ids), model.context_length)
+        self._history.save_vocabulary(model.vocabulary)
+        job.run_id = self._history.create_run(
+            NewRun(
+                prompt=job.prompt,
+                settings=job.settings,
+                model_name=model.name,
+                model_title=model.title,
+                model_revision=model.revision,
+                model_fingerprint=model.fingerprint,
+                vocabulary_fingerprint=model.vocabulary.fingerprint,
+                prompt_token_ids=job.prompt_ids,
+            )
+        )
+
+    def _work(self) -> None:
+        """The body of a worker thread."""
+        while True:
+            job = self._waiting.get()
+            try:
+                self._run(job)
+            except NucleusLensError as error:
+                _log.warning("A run failed: %s", error, exc_info=error)
+                self._fail(job, str(error))
+            except Exception:
+                _log.exception("A run failed")
+                self._fail(job, "The run failed for a reason that was not foreseen; the log says more. Run it again.")
+            finally:
+                job.ended_at = job.ended_at or time.monotonic()
+                job.phase = "ended"
+
+    def _run(self, job: Job) -> None:
+        model = job.model or self._await_model(job)
+        if model is None or job.is_stopping:
+            self._finish(job, "stopped", "stopped")
+            return
+        if job.run_id is None:
+            self._prepare(job, model)
+        assert job.run_id is not None
+        self._history.start_run(job.run_id)
+        self._generate(job, model)
+
+    def _await_model(self, job: Job) -> LoadedModel | None:
+        """The job's model once it is loaded; None if the job was stopped before."""
+        job.phase = "loading"
+        while self._store.request(job.model_name).is_busy:
+            if job.wait_stop(0.1):
+                return None
+        return self._store.get(job.model_name)
+
+    def _generate(self, job: Job, model: LoadedModel) -> None:
+        from dashboard.sampling.engine import Drawn, generate  # noqa: PLC0415  # torch, which is there once a model is
+
+        job.phase = "running"
+        job.started_at = flushed_at = time.monotonic()
+        saved = 0
+        events = generate(model, job.prompt_ids, [job.settings], should_stop=lambda row: job.is_stopping)
+        reason: StopReason = "error"
+        for event in events:
+            if not isinstance(event, Drawn):
+                reason = event.reason
+                continue
+            job.steps.append(event.step)
+            if time.monotonic() - flushed_at >= _FLUSH_SECONDS:
+                saved = self._flush(job, saved)
+                flushed_at = time.monotonic()
+        job.ended_at = time.monotonic()
+        for _ in range(_LAST_TRIES):
+            saved = self._flush(job, saved)
+            if saved == len(job.steps):
+                break
+            time.sleep(_FLUSH_SECONDS)
+        self._finish(job, "stopped" if reason == "stopped" else "finished", reason)
+
+    def _flush(self, job: Job, saved: int) -> int:
+        """Store the steps from ``saved`` on; return how many are stored then."""
+        assert job.run_id is not None
+        drawn = len(job.steps)
+        try:
+            self._history.append_steps(job.run_id, job.steps[saved:drawn], _text(job, drawn))
+        except (HistoryBusy, HistoryFull) as error:
+            _log.warning("Steps of run %s are not stored yet: %s", job.run_id, error)
+            job.unsaved = str(error)
+            return saved
+        job.unsaved = None
+        return drawn
+
+    def _finish(self, job: Job, status: EndStatus, reason: StopReason, error: str | None = None) -> None:
+        job.stop_reason = reason
+        job.error = error
+        if job.run_id is None:
+            return
+        try:
+            self._history.finish_run(
+                job.run_id, status=status, stop_reason=reason, output=job.output, seconds=job.seconds, error=error
+            )
+        except HistoryError as failure:
+            _log.warning("The end of run %s is not stored", job.run_id, exc_info=failure)
+            job.unsaved = str(failure)
+
+    def _fail(self, job: Job, sentence: str) -> None:
+        job.ended_at = time.monotonic()
+        self._finish(job, "failed", "error", sentence)
+
+    def _tend(self) -> None:
+        """Give signs of life for the runs here, and notice runs whose process gives none any more."""
+        while True:
+            with self._lock:
+                alive = [job.run_id for job in self._jobs.values() if job.run_id and job.phase != "ended"]
+            try:
+                self._history.heartbeat(alive)
+                self._history.mark_interrupted(SILENT_FOR)
+            except HistoryError as error:
+                _log.warning("No sign of life could be stored: %s", error)
+            except Exception:
+                _log.exception("No sign of life could be stored")
+            time.sleep(_HEARTBEAT_SECONDS)
+
+
+def _text(job: Job, count: int) -> str:
+    """The text of the first ``count`` steps; the end-of-text token that ends a run is not text."""
+    if job.model is None:
+        return ""
+    ids = [step.token_id for step in job.steps[:count]]
+    if ids and ids[-1] in job.model.eos_ids:
+        ids.pop()
+    return job.model.vocabulary.decode(ids)

@@ -1,0 +1,18 @@
+"""Nucleus Lens: the router. Each page is a file in dashboard/app_pages."""
+
+import streamlit as st
+
+st.set_page_config(page_title="Nucleus Lens", page_icon="dashboard/app_pages/icon.svg", layout="wide")
+
+# Streamlit leaves room above the title for a toolbar that this app does not show.
+st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>")
+st.logo("dashboard/app_pages/icon.svg", size="large")
+
+st.navigation(
+    [
+        st.Page("dashboard/app_pages/generate.py", title="Generate", icon=":material/play_circle:", default=True),
+        st.Page("dashboard/app_pages/inspect.py", title="Inspect", icon=":material/query_stats:"),
+        st.Page("dashboard/app_pages/history.py", title="History", icon=":material/history:"),
+    ],
+    position="top",
+).run()
