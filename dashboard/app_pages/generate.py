@@ -45,6 +45,16 @@ def prompt_box() -> str:
     return str(prompt)
 
 
+def model_sentence() -> str:
+    """Which model speaks, and why."""
+    choice = shared.default_choice()
+    name = st.session_state.get("model", choice.name)
+    offered = catalogue(shared.config())
+    if name == choice.name or name not in offered:
+        return choice.sentence
+    return f"{offered[name].title} is in use, as chosen below. {offered[name].description}"
+
+
 def model_box(names: list[str]) -> str:
     """The model that is to speak."""
     offered = catalogue(shared.config())
@@ -217,7 +227,7 @@ def show_steps(job: Job, trace: Trace, *, ended: bool) -> None:
 
 with shared.errors_shown():
     st.title("Generate")
-    st.caption(shared.as_text(shared.default_choice().sentence))
+    st.caption(shared.as_text(model_sentence()))
     prompt = prompt_box()
     model, values = settings_boxes()
     st.button(

@@ -18,22 +18,27 @@ _PAGE_LENGTH = 25
 _PREVIEW = 160
 
 
+def preview(text: str) -> str:
+    """The beginning of a text in one line: newlines as marks, words apart as they are."""
+    words = text[:_PREVIEW].replace("\n", " ⏎ ").split(" ")
+    return " ".join(visible(word, longest=_PREVIEW) for word in words if word)
+
+
 def table(rows: Sequence[RunSummary]) -> pd.DataFrame:
     """One line a run, in the order given."""
     return pd.DataFrame(
         {
             "When": [row.created_at for row in rows],
-            "Prompt": [visible(row.prompt, longest=_PREVIEW) for row in rows],
-            "Output": [visible(row.output, longest=_PREVIEW) for row in rows],
+            "Prompt": [preview(row.prompt) for row in rows],
+            "Output": [preview(row.output) for row in rows],
             "Model": [row.model_title for row in rows],
             "p": [row.top_p for row in rows],
-            "Temperature": [row.temperature for row in rows],
             "Tokens": [row.output_tokens for row in rows],
             "Mean nucleus": [row.mean_nucleus_size for row in rows],
             "Nucleus size over steps": [list(row.sparkline) for row in rows],
-            "Status": [shared.ending(row.status, row.stop_reason) for row in rows],
             # A seed may be larger than the browser's numbers are exact.
             "Seed": [str(row.seed) for row in rows],
+            "Status": [shared.ending(row.status, row.stop_reason) for row in rows],
         }
     )
 
@@ -43,23 +48,22 @@ def column_config() -> dict[str, ColumnConfig]:
     number = st.column_config.NumberColumn
     return {
         "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", help="In UTC", width=130),
-        "Prompt": st.column_config.TextColumn(width=240),
-        "Output": st.column_config.TextColumn(width=240),
-        "Model": st.column_config.TextColumn(width=130),
-        "p": number(format="%.2f", help="Top-p of the run", width=60),
-        "Temperature": number(format="%.2f", width=95),
-        "Tokens": number(format="%d", help="Tokens drawn", width=70),
-        "Mean nucleus": number(format="%.1f", help="Mean nucleus size, tokens", width=110),
-        "Nucleus size over steps": st.column_config.LineChartColumn(width=160),
-        "Status": st.column_config.TextColumn(width=130),
-        "Seed": st.column_config.TextColumn(width=110),
+        "Prompt": st.column_config.TextColumn(width=235),
+        "Output": st.column_config.TextColumn(width=215),
+        "Model": st.column_config.TextColumn(width=110),
+        "p": number(format="%.2f", help="Top-p of the run", width=55),
+        "Tokens": number(format="%d", help="Tokens drawn", width=65),
+        "Mean nucleus": number(format="%.1f", help="Mean nucleus size, tokens", width=105),
+        "Nucleus size over steps": st.column_config.LineChartColumn(width=150),
+        "Seed": st.column_config.TextColumn(width=100),
+        "Status": st.column_config.TextColumn(width=110),
     }
 
 
 @st.dialog("Delete this run?")
 def confirm_deletion(row: RunSummary) -> None:
     """Ask before a run is deleted."""
-    st.text(f"“{visible(row.prompt, longest=_PREVIEW)}”")
+    st.text(f"“{preview(row.prompt)}”")
     st.write(f"Its {count(row.output_tokens)} tokens with their distributions cannot be brought back.")
     with st.container(horizontal=True):
         if st.button("Delete", type="primary", icon=":material/delete:", key="delete-for-good"):

@@ -95,16 +95,19 @@ def cards(trace: Trace) -> None:
     measures = summary_measures(trace)
     assert measures is not None
     single = int(np.count_nonzero(trace.nucleus_size == 1))
-    columns = st.columns(4)
-    columns[0].metric("Median nucleus", f"{measures.median_nucleus_size:,.0f} tokens", border=True)
-    columns[1].metric("Single-candidate steps", f"{count(single)} of {count(len(trace))}", border=True)
-    columns[2].metric(
-        "Smallest p for this text",
-        f"{smallest_p(trace):.3f}",
-        border=True,
-        help="Top-p alone could have written this text exactly when p is greater than this.",
-    )
-    columns[3].metric("Perplexity", f"{measures.perplexity:,.1f}", border=True, help="2 to the mean surprisal in bits.")
+    numbers = [
+        ("Median nucleus", f"{measures.median_nucleus_size:,.0f} tokens", None),
+        ("Single-candidate steps", f"{count(single)} of {count(len(trace))}", None),
+        (
+            "Smallest p for this text",
+            f"{smallest_p(trace):.3f}",
+            "Top-p alone could have written this text exactly when p is greater than this.",
+        ),
+        ("Perplexity", f"{measures.perplexity:,.1f}", "2 to the mean surprisal in bits."),
+    ]
+    with st.container(horizontal=True):
+        for label, value, help_text in numbers:
+            st.metric(label, value, border=True, help=help_text)
 
 
 def controls(record: RunRecord) -> tuple[Colouring, float]:
