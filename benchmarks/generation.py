@@ -1,6 +1,6 @@
 """How fast the engine draws and records, against transformers' ``generate`` that records nothing, in one process.
 
-    python benchmarks/generation.py [--tokens 60] [--repeats 3] [--rows 1 5 20]
+    python -m benchmarks.generation [--tokens 60] [--repeats 3] [--rows 1 5 20]
 
 GPT-2 124M with random weights, float32 (speed does not depend on the weights). ``generate`` runs on the plain model,
 once for each row in turn with that row's p; the engine runs all rows in one batch, with full recording. Each figure is

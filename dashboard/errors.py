@@ -11,7 +11,8 @@ NucleusLensError
 ├── HistoryError        the database
 │   ├── RunNotFound         no run with that id
 │   ├── HistoryBusy         locked by someone else for too long
-│   └── HistoryFull         no space left, or read-only
+│   ├── HistoryFull         no space left, or read-only
+│   └── HistoryDamaged      a stored step that cannot be read
 ├── QueueFull           too many runs are waiting
 └── DocumentError       a run document that cannot be read
 
@@ -65,6 +66,10 @@ class HistoryBusy(HistoryError):
 
 class HistoryFull(HistoryError):
     """The database cannot be written: no space left on the disk, or a read-only file."""
+
+
+class HistoryDamaged(HistoryError):
+    """A stored step cannot be read: its record is damaged, or of a form that is not known here."""
 
 
 class QueueFull(NucleusLensError):

@@ -44,8 +44,10 @@ def run_document(record: RunRecord, trace: Trace, vocabulary: Vocabulary, *, hea
         "created_at": record.created_at.astimezone(UTC).isoformat(),
         "model": {
             "name": record.model_name,
+            "title": record.model_title,
             "revision": record.model_revision,
             "fingerprint": record.model_fingerprint,
+            "vocabulary_fingerprint": record.vocabulary_fingerprint,
         },
         "prompt": record.prompt,
         "settings": record.settings.as_dict(),
@@ -78,11 +80,12 @@ def write_document(document: dict[str, Any], target: Path | TextIO) -> None:
     """Write the document to a file, which appears whole or not at all, or to an open text stream.
 
     Raises:
-        DocumentError: the file cannot be written, or a number is not finite.
+        DocumentError: the file or the stream cannot be written, or a number is not finite.
+        BrokenPipeError: the reader of the stream went away.
     """
     text = document_text(document) + "\n"
     if not isinstance(target, Path):
-        target.write(text)
+        _write_stream(text, target)
         return
     part = target.with_name(target.name + ".part")
     try:
@@ -95,6 +98,19 @@ def write_document(document: dict[str, Any], target: Path | TextIO) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_stream(text: str, stream: TextIO) -> None:
+    try:
+        stream.write(text)
+        # What is still buffered may find the disk full.
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DocumentError(
+            f"The document cannot be written ({error.strerror}): send it somewhere else, or make room on the disk."
+        ) from error
 
 
 def _steps(trace: Trace, vocabulary: Vocabulary, *, heads: bool) -> Iterator[dict[str, Any]]:

@@ -301,10 +301,7 @@ class Jobs:
 
 
 def _text(job: Job, count: int) -> str:
-    """The text of the first ``count`` steps; the end-of-text token that ends a run is not text."""
+    """The text of the first ``count`` steps."""
     if job.model is None:
         return ""
-    ids = [step.token_id for step in job.steps[:count]]
-    if ids and ids[-1] in job.model.eos_ids:
-        ids.pop()
-    return job.model.vocabulary.decode(ids)
+    return job.model.vocabulary.output([step.token_id for step in job.steps[:count]], job.model.eos_ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_the_keys_are_those_of_the_design() -> None:
         "format", "version", "id", "created_at", "model", "prompt", "settings", "prompt_token_ids", "output_token_ids",
         "output", "stop_reason", "steps",
     ]  # fmt: skip
-    assert list(document["model"]) == ["name", "revision", "fingerprint"]
+    assert list(document["model"]) == ["name", "title", "revision", "fingerprint", "vocabulary_fingerprint"]
     assert list(document["settings"]) == list(KNOB)
     for step in document["steps"]:
         assert list(step) == [
@@ -64,6 +65,13 @@ def test_the_run_is_told_as_it_was() -> None:
     assert (document["format"], document["version"]) == ("nucleus-lens/run", 1)
     assert (document["id"], document["created_at"]) == (RECORD.public_id, "2026-11-24T11:30:00+00:00")
     assert (document["prompt"], document["output"], document["stop_reason"]) == ("Once upon", " a time", "context")
+    assert document["model"] == {
+        "name": "pocket",
+        "title": "Pocket GPT-2",
+        "revision": None,
+        "fingerprint": "f" * 64,
+        "vocabulary_fingerprint": VOCABULARY.fingerprint,
+    }
     assert document["prompt_token_ids"] == [7454, 2402]
     assert document["output_token_ids"] == [step.token_id for step in STEPS]
     assert [step["text"] for step in document["steps"]] == [VOCABULARY.label(step.token_id) for step in STEPS]
@@ -137,6 +145,13 @@ def test_a_file_and_a_stream_get_the_same_text(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match=r"run\.json cannot be written"):
         write_document(run_document(RECORD, TRACE, VOCABULARY), tmp_path / "missing" / "run.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_stream_without_room_is_a_sentence() -> None:
+    # Closing a file that cannot take its buffer raises once more.
+    with pytest.raises(DocumentError, match="No space left"), suppress(OSError), Path("/dev/full").open("w") as full:
+        write_document(run_document(RECORD, TRACE, VOCABULARY), full)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])

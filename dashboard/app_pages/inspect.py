@@ -171,7 +171,8 @@ def step_view(record: RunRecord, trace: Trace, vocabulary: Vocabulary, selected:
     """The distribution of the chosen step."""
     step = trace.step(selected)
     st.subheader(f"Step {count(selected + 1)} of {count(len(trace))}", anchor=False)
-    st.text(f"{sentence_case(drawn_sentence(step))}; {edge_sentence(step, vocabulary)}.")
+    own = p_value(record.settings.top_p)
+    st.text(f"{sentence_case(drawn_sentence(step))}. At p = {own}, {edge_sentence(step, vocabulary)}.")
     what_if_p = None if p == record.settings.top_p else p
     left, right = st.columns(2, gap="large")
     for column, name, figure in ((left, "bars", bars_figure), (right, "mass", mass_figure)):

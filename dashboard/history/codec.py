@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboard.errors import HistoryError
+from dashboard.errors import HistoryDamaged
 from dashboard.sampling.trace import HEAD_SIZE, SIZE_CURVE_P, Floats32, TokenIds
 
 _VERSION: Final = 1
@@ -65,7 +65,7 @@ def decode_heads(blobs: Sequence[bytes]) -> Heads:
     """The heads of several steps of one run.
 
     Raises:
-        HistoryError: a blob is damaged, of an unknown version, or differs in width from the others.
+        HistoryDamaged: a blob is damaged, of an unknown version, or differs in width from the others.
     """
     if not blobs:
         empty = np.empty((0, HEAD_SIZE), np.float32)
@@ -99,7 +99,7 @@ def encode_curve(curve: NDArray[np.int32]) -> bytes:
 
 
 def decode_curves(blobs: Sequence[bytes]) -> NDArray[np.int32]:
-    """(steps, len(SIZE_CURVE_P)) int32 from the blobs of several steps. Raises HistoryError for a damaged blob."""
+    """(steps, len(SIZE_CURVE_P)) int32 from the blobs of several steps. Raises HistoryDamaged for a damaged blob."""
     count = len(SIZE_CURVE_P)
     contents = []
     for blob in blobs:
@@ -115,7 +115,7 @@ def encode_ids(ids: Sequence[int]) -> bytes:
 
 
 def decode_ids(blob: bytes) -> tuple[int, ...]:
-    """Token ids from ``encode_ids``. Raises HistoryError for a damaged blob."""
+    """Token ids from ``encode_ids``. Raises HistoryDamaged for a damaged blob."""
     if len(blob) % _WORD:
         raise _damaged("the ids of its prompt are incomplete")
     return tuple(np.frombuffer(blob, dtype="<u4").tolist())
@@ -176,7 +176,7 @@ def _content(blob: bytes, size: int) -> bytes:
     return content
 
 
-def _damaged(what: str) -> HistoryError:
-    return HistoryError(
+def _damaged(what: str) -> HistoryDamaged:
+    return HistoryDamaged(
         f"This run cannot be read from the history: {what}; restore the database from a backup or delete the run."
     )

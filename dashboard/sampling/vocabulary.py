@@ -10,7 +10,7 @@ import codecs
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,11 @@ class Vocabulary:
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a sequence of ids; bytes that form no character become U+FFFD, as transformers does it."""
         return b"".join(self._bytes(int(i)) for i in token_ids).decode("utf-8", errors="replace")
+
+    def output(self, token_ids: Sequence[int], eos_ids: Collection[int]) -> str:
+        """The text of a run: ``decode`` without the end-of-text token that ended it, which is a name, not text."""
+        ended = len(token_ids) > 0 and int(token_ids[-1]) in eos_ids
+        return self.decode(token_ids[:-1] if ended else token_ids)
 
     def pieces(self, token_ids: Sequence[int]) -> list[Piece]:
         """What each token of a sequence adds to the text; the pieces' texts joined are ``decode`` without its U+FFFD.

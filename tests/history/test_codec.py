@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dashboard.errors import HistoryError
+from dashboard.errors import HistoryDamaged
 from dashboard.history import codec
 from dashboard.sampling.trace import HEAD_SIZE, SIZE_CURVE_P
 from tests.history.samples import sample_steps
@@ -106,7 +106,7 @@ def _blob() -> bytes:
 
 @pytest.mark.parametrize("end", [0, 3, 4, 20, -1])
 def test_a_cut_off_head_is_reported(end: int) -> None:
-    with pytest.raises(HistoryError, match="cannot be read"):
+    with pytest.raises(HistoryDamaged, match="cannot be read"):
         codec.decode_heads([_blob()[:end]])
 
 
@@ -114,7 +114,7 @@ def test_a_cut_off_head_is_reported(end: int) -> None:
 def test_a_changed_byte_is_reported(position: int) -> None:
     damaged = bytearray(_blob())
     damaged[position] ^= 0x03
-    with pytest.raises(HistoryError, match="cannot be read"):
+    with pytest.raises(HistoryDamaged, match="cannot be read"):
         codec.decode_heads([bytes(damaged)])
 
 
@@ -122,12 +122,12 @@ def test_a_forged_head_does_not_unpack_beyond_its_size() -> None:
     import zlib
 
     forged = _blob()[:4] + zlib.compress(b"\0" * 10_000_000)
-    with pytest.raises(HistoryError, match="another length"):
+    with pytest.raises(HistoryDamaged, match="another length"):
         codec.decode_heads([forged])
 
 
 def test_a_damaged_curve_and_damaged_prompt_ids_are_reported() -> None:
-    with pytest.raises(HistoryError):
+    with pytest.raises(HistoryDamaged):
         codec.decode_curves([codec.encode_curve(np.arange(5, dtype=np.int32))])
-    with pytest.raises(HistoryError):
+    with pytest.raises(HistoryDamaged):
         codec.decode_ids(b"12345")

@@ -55,6 +55,13 @@ def test_a_lone_part_of_a_character_is_labelled_by_its_bytes() -> None:
     assert VOCABULARY.label(10**9) == "[1000000000]"
 
 
+def test_the_end_of_text_token_that_ends_a_run_is_no_text() -> None:
+    ids = TOKENIZER.encode("The end")
+    assert VOCABULARY.output([*ids, 50_256], {50_256}) == "The end"
+    assert VOCABULARY.output([50_256, *ids], {50_256}) == "<|endoftext|>The end"
+    assert VOCABULARY.output([], {50_256}) == ""
+
+
 def test_packing_keeps_every_byte_and_the_fingerprint() -> None:
     unpacked = Vocabulary.unpack(VOCABULARY.pack())
     assert unpacked == VOCABULARY
