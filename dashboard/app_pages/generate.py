@@ -111,7 +111,7 @@ def start(prompt: str, model: str, values: dict[str, float | int | None]) -> Non
         st.session_state["refusal"] = str(error)
         return
     st.session_state.pop("refusal", None)
-    st.query_params["job"] = job.job_id
+    st.query_params["job"] = st.session_state["job"] = job.job_id
 
 
 def loading_line(state: LoadState, title: str) -> None:
@@ -241,7 +241,8 @@ with shared.errors_shown():
     if "refusal" in st.session_state:
         st.error(shared.as_text(st.session_state["refusal"]), icon=":material/error:")
 
-    watched = shared.jobs().find(st.query_params.get("job", ""))
+    # The address survives a reload of the tab, the session a visit to another page.
+    watched = shared.jobs().find(st.query_params.get("job", st.session_state.get("job", "")))
     if watched is not None:
         running = watched.phase != "ended"
         st.fragment(show, run_every=_POLL_SECONDS if running else None)(watched, polling=running)

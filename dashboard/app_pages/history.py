@@ -100,6 +100,7 @@ def pager(number: int, total: int) -> None:
 
 with shared.errors_shown():
     st.title("History")
+    shared.jobs()  # looks after the history: a run whose process has died is marked as interrupted
     stored = shared.history()
     total = stored.page(0, 0).total
     number = page_number(total)

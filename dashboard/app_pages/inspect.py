@@ -88,6 +88,13 @@ def heading(record: RunRecord) -> None:
         st.warning(shared.as_text(record.error), icon=":material/warning:")
     if record.status in {"queued", "running"}:
         st.info("This run is still being written; what is stored so far is shown.", icon=":material/hourglass_top:")
+        if job := shared.jobs().of_run(record.public_id):
+            st.page_link(
+                shared.GENERATE,
+                label="Watch it grow",
+                icon=":material/play_circle:",
+                query_params={"job": job.job_id},
+            )
 
 
 def cards(trace: Trace) -> None:
@@ -241,6 +248,7 @@ def ways_on(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> None:
 
 
 with shared.errors_shown():
+    shared.jobs()  # looks after the history: a run whose process has died is marked as interrupted
     run_id = asked_run()
     try:
         record = shared.history().run(run_id)
