@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from dashboard.errors import HistoryBusy, HistoryError, HistoryFull, NucleusLensError, QueueFull
+from dashboard.errors import HistoryBusy, HistoryError, HistoryFull, ModelError, NucleusLensError, QueueFull
 from dashboard.history import EndStatus, History, NewRun
 from dashboard.sampling.settings import SamplingSettings
 from dashboard.sampling.store import ModelStore
@@ -43,7 +43,7 @@ class Job:
     """One run on its way. Written by its worker, read by any page; ``steps`` only ever grows.
 
     settings: with a seed. run_id: public id of the stored run, once there is one. error: a sentence for the user.
-    unsaved: a sentence while steps could not be stored.
+    unsaved: a sentence while steps could not be stored. stored: how many of the steps are in the history.
     """
 
     prompt: str
@@ -60,6 +60,7 @@ class Job:
     unsaved: str | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    stored: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
@@ -136,7 +137,8 @@ class Jobs:
         job = Job(prompt, settings.with_seed(), model_name)
         if self._waiting.full():
             raise self._full()
-        ready = self._store.request(model_name).model
+        # A load that failed before this run was asked for is worth another try; one that fails for it is not.
+        ready = self._store.request(model_name, retry=True).model
         if ready is not None:
             self._prepare(job, ready)
         with self._lock:
@@ -226,17 +228,20 @@ class Jobs:
     def _await_model(self, job: Job) -> LoadedModel | None:
         """The job's model once it is loaded; None if the job was stopped before."""
         job.phase = "loading"
-        while self._store.request(job.model_name).is_busy:
+        state = self._store.request(job.model_name)
+        while state.is_busy:
             if job.wait_stop(0.1):
                 return None
-        return self._store.get(job.model_name)
+            state = self._store.request(job.model_name)
+        if state.model is None:
+            raise ModelError(state.error or f"The model {job.model_name} could not be loaded: run it again.")
+        return state.model
 
     def _generate(self, job: Job, model: LoadedModel) -> None:
         from dashboard.sampling.engine import Drawn, generate  # noqa: PLC0415  # torch, which is there once a model is
 
         job.phase = "running"
         job.started_at = flushed_at = time.monotonic()
-        saved = 0
         events = generate(model, job.prompt_ids, [job.settings], should_stop=lambda row: job.is_stopping)
         reason: StopReason = "error"
         for event in events:
@@ -245,41 +250,48 @@ class Jobs:
                 continue
             job.steps.append(event.step)
             if time.monotonic() - flushed_at >= _FLUSH_SECONDS:
-                saved = self._flush(job, saved)
+                self._try_to_store(job)
                 flushed_at = time.monotonic()
         job.ended_at = time.monotonic()
-        for _ in range(_LAST_TRIES):
-            saved = self._flush(job, saved)
-            if saved == len(job.steps):
-                break
-            time.sleep(_FLUSH_SECONDS)
         self._finish(job, "stopped" if reason == "stopped" else "finished", reason)
 
-    def _flush(self, job: Job, saved: int) -> int:
-        """Store the steps from ``saved`` on; return how many are stored then."""
-        assert job.run_id is not None
-        drawn = len(job.steps)
+    def _try_to_store(self, job: Job) -> None:
+        """Store the steps so far, or leave them for the next time if the history is busy or full."""
         try:
-            self._history.append_steps(job.run_id, job.steps[saved:drawn], _text(job, drawn))
+            self._store_steps(job)
         except (HistoryBusy, HistoryFull) as error:
             _log.warning("Steps of run %s are not stored yet: %s", job.run_id, error)
             job.unsaved = str(error)
-            return saved
+
+    def _store_steps(self, job: Job) -> None:
+        assert job.run_id is not None
+        drawn = len(job.steps)
+        if drawn > job.stored:
+            self._history.append_steps(job.run_id, job.steps[job.stored : drawn], _text(job, drawn))
+            job.stored = drawn
         job.unsaved = None
-        return drawn
 
     def _finish(self, job: Job, status: EndStatus, reason: StopReason, error: str | None = None) -> None:
+        """Store the steps that are left and the end of the run; a history that is busy or full is asked again."""
         job.stop_reason = reason
         job.error = error
         if job.run_id is None:
             return
-        try:
-            self._history.finish_run(
-                job.run_id, status=status, stop_reason=reason, output=job.output, seconds=job.seconds, error=error
-            )
-        except HistoryError as failure:
-            _log.warning("The end of run %s is not stored", job.run_id, exc_info=failure)
-            job.unsaved = str(failure)
+        for attempt in range(_LAST_TRIES):
+            if attempt:
+                time.sleep(_FLUSH_SECONDS)
+            try:
+                self._store_steps(job)
+                self._history.finish_run(
+                    job.run_id, status=status, stop_reason=reason, output=job.output, seconds=job.seconds, error=error
+                )
+            except HistoryError as failure:
+                _log.warning("The end of run %s is not stored", job.run_id, exc_info=failure)
+                job.unsaved = str(failure)
+                if not isinstance(failure, HistoryBusy | HistoryFull):
+                    return
+            else:
+                return
 
     def _fail(self, job: Job, sentence: str) -> None:
         job.ended_at = time.monotonic()

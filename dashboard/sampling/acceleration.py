@@ -58,7 +58,7 @@ def accelerate(model: PreTrainedModel, *, only_if_faster: bool = True) -> bool:
 def _packed(module: nn.Linear | Conv1D) -> PackedLinear:
     # GPT-2's Conv1D is a linear layer that keeps its weight the other way round.
     weight = module.weight.T if isinstance(module, Conv1D) else module.weight
-    return PackedLinear(weight, module.bias)
+    return PackedLinear(weight, module.bias).train(module.training)
 
 
 def _one_row(module: nn.Linear | Conv1D) -> Tensor:
