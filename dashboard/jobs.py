@@ -295,7 +295,12 @@ class Jobs:
 
     def _fail(self, job: Job, sentence: str) -> None:
         job.ended_at = time.monotonic()
-        self._finish(job, "failed", "error", sentence)
+        try:
+            self._finish(job, "failed", "error", sentence)
+        except Exception:
+            # What failed may be the history itself; the worker has to live on for the runs that wait.
+            _log.exception("The end of run %s is not stored", job.run_id)
+            job.unsaved = "The last steps of the run could not be stored; the log says more."
 
     def _tend(self) -> None:
         """Give signs of life for the runs here, and notice runs whose process gives none any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.app_pages import shared
-from dashboard.app_pages.knobs import MAIN, knob_input
+from dashboard.app_pages.knobs import MAIN, knob_input, knob_key
 from dashboard.components.colouring import colour_values
 from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.errors import NucleusLensError, PromptError
@@ -28,7 +28,7 @@ _ENDINGS = {
 }
 
 
-def prompt_box() -> str:
+def prompt_box() -> None:
     """The prompt, with examples to start from."""
     examples = {preset.name: preset.prompt for preset in shared.presets()}
 
@@ -38,11 +38,10 @@ def prompt_box() -> str:
             st.session_state["prompt"] = examples[chosen]
 
     st.session_state.setdefault("prompt", shared.presets()[0].prompt)
-    prompt = st.text_area(
+    st.text_area(
         "Prompt", key="prompt", height=110, max_chars=shared.config().prompt_length_limit, persist_state="session"
     )
     st.pills("Examples", list(examples), key="example", on_change=take_example, label_visibility="collapsed")
-    return str(prompt)
 
 
 def model_sentence() -> str:
@@ -77,32 +76,34 @@ def model_box(names: list[str]) -> str:
     return str(name)
 
 
-def settings_boxes() -> tuple[str, dict[str, float | int | None]]:
-    """The model's name and the value of every knob."""
-    values: dict[str, float | int | None] = {}
-    limit = shared.config().max_new_tokens_limit
+def settings_boxes() -> str:
+    """The model and every knob, those most used in reach; returns the model's name."""
     columns = st.columns([2, 2, 1, 1], gap="medium")
     with columns[0]:
         model = model_box(list(catalogue(shared.config())))
     for column, name in zip(columns[1:], MAIN, strict=True):
         with column:
-            values[name] = knob_input(name, limit=limit if name == "max_new_tokens" else None)
-    others = [knob.name for knob in KNOBS if knob.name not in MAIN]
+            knob_input(name, limit=shared.config().max_new_tokens_limit if name == "max_new_tokens" else None)
+    others = [knob for knob in KNOBS if knob.name not in MAIN]
     changed = [
-        knob.label.lower()
-        for knob in KNOBS
-        if knob.name in others and st.session_state.get(f"knob-{knob.name}", knob.default) != knob.default
+        knob.label.lower() for knob in others if st.session_state.get(knob_key(knob.name), knob.default) != knob.default
     ]
     with st.expander("More settings" + (f": {', '.join(changed)}" if changed else ""), key="more-settings"):
         for start in range(0, len(others), 4):
-            for column, name in zip(st.columns(4, gap="medium"), others[start : start + 4], strict=False):
+            for column, knob in zip(st.columns(4, gap="medium"), others[start : start + 4], strict=False):
                 with column:
-                    values[name] = knob_input(name)
-    return model, values
+                    knob_input(knob.name)
+    return model
 
 
-def start(prompt: str, model: str, values: dict[str, float | int | None]) -> None:
-    """Queue a run and make this page watch it."""
+def start() -> None:
+    """Queue a run and make this page watch it.
+
+    The widgets are read here: a change that is sent together with the press, as Ctrl+Enter in the prompt does, is in
+    the session state by now, but was not there when the button was drawn.
+    """
+    prompt, model = st.session_state["prompt"], st.session_state["model"]
+    values = {knob.name: st.session_state[knob_key(knob.name)] for knob in KNOBS}
     try:
         if not prompt:
             raise PromptError("The prompt is empty: write at least one character for the model to continue.")
@@ -228,14 +229,13 @@ def show_steps(job: Job, trace: Trace, *, ended: bool) -> None:
 with shared.errors_shown():
     st.title("Generate")
     st.caption(shared.as_text(model_sentence()))
-    prompt = prompt_box()
-    model, values = settings_boxes()
+    prompt_box()
+    model = settings_boxes()
     st.button(
         "Run",
         type="primary",
         icon=":material/play_arrow:",
         on_click=start,
-        args=(prompt, model, values),
         shortcut="Ctrl+Enter",
     )
     if "refusal" in st.session_state:

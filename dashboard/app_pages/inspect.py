@@ -131,7 +131,7 @@ def controls(record: RunRecord) -> tuple[Colouring, float]:
     p = right.select_slider(
         "What if p had been …",
         options,
-        format_func=lambda p: f"{p_value(p)} (this run)" if p == own else p_value(p),
+        format_func=lambda p: f"{p:g} (this run)" if p == own else p_value(p),
         key=key,
         help="Moves the cut of the stored run; nothing is generated again.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import streamlit as st
 
@@ -21,34 +21,34 @@ def knob_key(name: str) -> str:
     return f"knob-{name}"
 
 
-def knob_input(name: str, *, limit: int | None = None) -> float | int | None:
-    """The widget of one knob, with its range, default and help; ``limit`` lowers the top of the range."""
+def knob_input(name: str, *, limit: int | None = None) -> None:
+    """The widget of one knob, with its range, default and help; ``limit`` lowers the top of the range.
+
+    Its value is in the session state under ``knob_key(name)``.
+    """
     knob = KNOB[name]
     key = knob_key(name)
-    if key not in st.session_state:
-        st.session_state[key] = _default(knob, limit)
+    st.session_state.setdefault(key, _default(knob, limit))
     if name == "top_p":
         # From the smallest step: p = 0 keeps nothing.
-        value: Any = st.slider(
-            knob.label, knob.step, knob.high, step=knob.step, help=knob.help, key=key, persist_state="session"
-        )
-        return float(value)
+        st.slider(knob.label, knob.step, knob.high, step=knob.step, help=knob.help, key=key, persist_state="session")
+        return
     lowest = knob.low + knob.step if knob.low_open else knob.low
     highest = min(knob.high, limit or knob.high)
     label = f"{knob.label} ({knob.unit})" if knob.unit and knob.unit not in knob.label else knob.label
     if knob.kind == "int":
-        number: Any = st.number_input(
+        st.number_input(
             label,
             min_value=int(lowest),
             max_value=min(int(highest), _LARGEST_WHOLE),
             step=1,
             help=knob.help,
             key=key,
-            persist_state="session",
             placeholder="chosen at random",
+            persist_state="session",
         )
-        return None if number is None else int(number)
-    number = st.number_input(
+        return
+    st.number_input(
         label,
         min_value=float(lowest),
         max_value=float(highest),
@@ -58,7 +58,6 @@ def knob_input(name: str, *, limit: int | None = None) -> float | int | None:
         key=key,
         persist_state="session",
     )
-    return float(number)
 
 
 def offer(settings: SamplingSettings) -> None:

@@ -52,6 +52,10 @@ def accelerate(model: PreTrainedModel, *, only_if_faster: bool = True) -> bool:
     for name, module in layers.items():
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, _packed(module))
+    # Weights read from a safetensors file are views of one mapping of it, which stays in memory whole as long as any of
+    # them is in use: copies of the few that are left (embeddings, norms) let it go.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return True
 
 
