@@ -140,7 +140,7 @@ def _engine(url: URL, busy_timeout: float) -> Engine:
             "max_overflow": 0,
             "connect_args": {"check_same_thread": False},
         }
-    elif sqlite:
+    elif sqlite and not str(url.database).startswith("file:"):  # a URI of SQLite's own names no folder to make
         _make_folder(Path(str(url.database)))
         options["connect_args"] = {"timeout": busy_timeout}
     else:
