@@ -48,9 +48,9 @@ def column_config() -> dict[str, ColumnConfig]:
     number = st.column_config.NumberColumn
     return {
         "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", help="In UTC", width=130),
-        "Prompt": st.column_config.TextColumn(width=235),
-        "Output": st.column_config.TextColumn(width=215),
-        "Model": st.column_config.TextColumn(width=110),
+        "Prompt": st.column_config.TextColumn(width=215),
+        "Output": st.column_config.TextColumn(width=200),
+        "Model": st.column_config.TextColumn(width=150),
         "p": number(format="%.2f", help="Top-p of the run", width=55),
         "Tokens": number(format="%d", help="Tokens drawn", width=65),
         "Mean nucleus": number(format="%.1f", help="Mean nucleus size, tokens", width=105),
