@@ -42,11 +42,11 @@ def _stop(tab: Page) -> None:
 
 def test_tokens_arrive_bit_by_bit_under_a_chart_of_constant_height(tab: Page) -> None:
     tab.evaluate(_WATCH)
-    steps.run(tab, prompt="Once upon a time", tokens=80)
-    steps.expect_ended(tab)
-    drawn = steps.tokens(tab).count()
-    on_the_way = [number for number in tab.evaluate("[...window.counts]") if 0 < number < drawn]
-    assert len(on_the_way) >= 2
+    steps.run(tab, prompt="Once upon a time", tokens=400)
+    # However slow the machine, the window saw the strip at three lengths before the run was over.
+    tab.wait_for_function("[...window.counts].filter(count => count > 0).length >= 3", timeout=steps.PATIENCE_MS)
+    _stop(tab)
+    assert steps.tokens(tab).count() < 400
     heights = tab.evaluate("[...window.heights]")
     assert len(heights) == 1, heights
     assert heights[0] > 100
