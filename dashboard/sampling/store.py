@@ -7,6 +7,7 @@ loading thread; the first page may import this module and wait for neither.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -168,5 +169,8 @@ _first_import = threading.Lock()
 def _load(entry: CatalogueEntry, progress: ProgressReport) -> LoadedModel:
     # One thread at a time, because transformers' lazy imports are not made for two.
     with _first_import:
+        # Pages are drawn while tokens are. OpenMP's threads would spin while they wait for each other, ten times slower
+        # where a page wants the core (docs/measurements.md); read once, when torch brings OpenMP along.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from dashboard.sampling import models  # noqa: PLC0415  # torch: seconds that only a model is worth
     return models.load(entry, progress)
