@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 import uuid
@@ -34,6 +35,7 @@ _FLUSH_SECONDS: Final = 1.0
 _HEARTBEAT_SECONDS: Final = 3.0
 # Several missed heartbeats: a machine that is short of breath must not have its runs declared dead.
 SILENT_FOR: Final = timedelta(seconds=20)
+_SWITCH_SECONDS: Final = 0.0002
 _LAST_TRIES: Final = 5
 _JOBS_KEPT: Final = 64
 
@@ -116,6 +118,9 @@ class Jobs:
             workers: runs computed at the same time.
             queue_limit: runs that may wait.
         """
+        # A model's forward pass gives up the interpreter lock several hundred times a step, and waits for it each time
+        # as long as a page that is being drawn may hold it: 5 ms by default, which made a watched run crawl.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._history = history
         self._store = store
         self._waiting: queue.Queue[Job] = queue.Queue(maxsize=queue_limit)
