@@ -6,6 +6,7 @@ loading thread; the first page may import this module and wait for neither.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -173,4 +174,8 @@ def _load(entry: CatalogueEntry, progress: ProgressReport) -> LoadedModel:
         # where a page wants the core (docs/measurements.md); read once, when torch brings OpenMP along.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from dashboard.sampling import models  # noqa: PLC0415  # torch: seconds that only a model is worth
+
+        # Streamlit collects all garbage after every redraw, holding the interpreter lock: with what torch and transformers
+        # bring along, a third of a second in which nothing else runs. What is imported stays: it need not be looked at.
+        gc.freeze()
     return models.load(entry, progress)
