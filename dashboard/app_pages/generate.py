@@ -130,8 +130,15 @@ def loading_line(state: LoadState, title: str) -> None:
 
 @st.fragment(run_every=1.0)
 def model_state(name: str, title: str) -> None:
-    """How the chosen model's loading stands, until it is there."""
-    state = shared.store().request(name)
+    """Load the chosen model in the background, and show how that stands until it is there."""
+    state = shared.store().state(name)
+    if state.stage == "absent":
+        # Importing torch takes seconds of the interpreter's time: the page is drawn first, at the next poll it begins.
+        if st.session_state.get("model-asked") == name:
+            state = shared.store().request(name)
+        else:
+            st.session_state["model-asked"] = name
+            st.caption(shared.as_text(f"Loading {title} …"))
     loading_line(state, title)
     if state.stage == "failed" and st.button("Try again", icon=":material/refresh:"):
         shared.store().request(name, retry=True)
@@ -246,5 +253,5 @@ with shared.errors_shown():
     if watched is not None:
         running = watched.phase != "ended"
         st.fragment(show, run_every=_POLL_SECONDS if running else None)(watched, polling=running)
-    elif not shared.store().request(model).model:
+    elif not shared.store().state(model).model:
         model_state(model, catalogue(shared.config())[model].title)

@@ -177,8 +177,8 @@ def _load(entry: CatalogueEntry, progress: ProgressReport) -> LoadedModel:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from dashboard.sampling import models  # noqa: PLC0415  # torch: seconds that only a model is worth
 
-        # Streamlit collects all garbage after every redraw, holding the interpreter lock: with what torch and transformers
-        # bring along, a third of a second in which nothing else runs. What is imported stays: it need not be looked at.
+        # Streamlit collects all garbage after every redraw, holding the interpreter lock: with what torch and
+        # transformers bring along, a third of a second in which nothing else runs. What is imported stays anyway.
         gc.freeze()
     model = models.load(entry, progress)
     _trim_memory()
@@ -186,7 +186,7 @@ def _load(entry: CatalogueEntry, progress: ProgressReport) -> LoadedModel:
 
 
 def _trim_memory() -> None:
-    """Give back what loading has freed: glibc keeps it otherwise, about 100 MB for GPT-2. Elsewhere, nothing happens."""
+    """Give back what loading has freed, about 100 MB for GPT-2: glibc keeps it otherwise. Other systems need no help."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
