@@ -186,7 +186,7 @@ def _load(entry: CatalogueEntry, progress: ProgressReport) -> LoadedModel:
 
 
 def _trim_memory() -> None:
-    """Give back what loading has freed, about 100 MB for GPT-2: glibc keeps it otherwise. Other systems need no help."""
+    """Give back what loading has freed, about 100 MB for GPT-2: glibc keeps it. Other systems need no help."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
