@@ -4,8 +4,9 @@ import streamlit as st
 
 st.set_page_config(page_title="Nucleus Lens", page_icon="dashboard/app_pages/icon.svg", layout="wide")
 
-# Streamlit leaves room above the title for a toolbar that this app does not show.
-st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>")
+# Streamlit leaves room above the title for a toolbar that this app does not show; and the line beneath Run keeps its
+# height when the Stop button gives way to a link, so that the text does not jump.
+st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; } .st-key-run-bar { min-height: 2.75rem; }</style>")
 st.logo("dashboard/app_pages/icon.svg", size="large")
 
 st.navigation(
