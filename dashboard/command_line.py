@@ -109,16 +109,7 @@ def _generate(order: Order, model: LoadedModel, history: History | None) -> Endi
 
     prompt_ids = model.encode(order.prompt)
     check_prompt(len(prompt_ids), model.context_length)
-    run = NewRun(
-        prompt=order.prompt,
-        settings=order.settings,
-        model_name=model.name,
-        model_title=model.title,
-        model_revision=model.revision,
-        model_fingerprint=model.fingerprint,
-        vocabulary_fingerprint=model.vocabulary.fingerprint,
-        prompt_token_ids=tuple(prompt_ids),
-    )
+    run = NewRun.by(model, order.prompt, prompt_ids, order.settings)
     saving = None if history is None else _Saving(history, model.vocabulary, run)
     stop = threading.Event()
     printer = None if order.document == "-" else Printer(sys.stdout, stop)

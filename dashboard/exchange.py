@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO
 
 from dashboard.errors import DocumentError
 from dashboard.history.records import RunRecord
-from dashboard.sampling.trace import Candidate, Step, Trace
+from dashboard.sampling.trace import STEP_NUMBERS, Candidate, Step, Trace
 from dashboard.sampling.vocabulary import Vocabulary
 
 FORMAT: Final = "nucleus-lens/run"
@@ -127,19 +127,7 @@ def _step_entry(step: Step, vocabulary: Vocabulary) -> dict[str, Any]:
         "position": step.position,
         "token_id": step.token_id,
         "text": vocabulary.label(step.token_id),
-        "raw_probability": step.raw_probability,
-        "probability": step.probability,
-        "final_probability": step.final_probability,
-        "rank": step.rank,
-        "surprisal": step.surprisal,
-        "entropy": step.entropy,
-        "nucleus_size": step.nucleus_size,
-        "nucleus_mass": step.nucleus_mass,
-        "kept_size": step.kept_size,
-        "kept_mass": step.kept_mass,
-        "reaching_size": step.reaching_size,
-        "reaching_mass": step.reaching_mass,
-        "admitting_p": step.admitting_p,
+        **{name: getattr(step, name) for name in STEP_NUMBERS},
         "last_kept": _candidate_entry(step.last_kept, vocabulary),
         "first_dropped": None if step.first_dropped is None else _candidate_entry(step.first_dropped, vocabulary),
         "size_curve": step.size_curve.tolist(),

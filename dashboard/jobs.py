@@ -8,7 +8,6 @@ and offered again.
 from __future__ import annotations
 
 import logging
-import queue
 import sys
 import threading
 import time
@@ -66,7 +65,7 @@ class Job:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
-        """Ask the run to end before its next step; what it has drawn is kept."""
+        """Ask the worker to end the run before its next step; ``Jobs.stop`` also ends one that still waits."""
         self._stop.set()
 
     @property
@@ -123,9 +122,12 @@ class Jobs:
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._history = history
         self._store = store
-        self._waiting: queue.Queue[Job] = queue.Queue(maxsize=queue_limit)
+        self._queue_limit = queue_limit
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        # A list, not a queue.Queue: a run that is stopped while it waits gives up its place at once.
+        self._waiting: list[Job] = []
         self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
         for number in range(workers):
             threading.Thread(target=self._work, name=f"run-{number}", daemon=True).start()
         threading.Thread(target=self._tend, name="heartbeat", daemon=True).start()
@@ -140,21 +142,37 @@ class Jobs:
             HistoryError: the run cannot be stored.
         """
         job = Job(prompt, settings.with_seed(), model_name)
-        if self._waiting.full():
-            raise self._full()
+        with self._lock:
+            self._check_room()
         # A load that failed before this run was asked for is worth another try; one that fails for it is not.
         ready = self._store.request(model_name, retry=True).model
         if ready is not None:
             self._prepare(job, ready)
-        with self._lock:
-            self._jobs[job.job_id] = job
-            self._forget_old()
         try:
-            self._waiting.put_nowait(job)
-        except queue.Full:
-            job.phase = "ended"
-            raise self._full() from None
+            with self._lock:
+                self._check_room()
+                self._forget_old()
+                self._jobs[job.job_id] = job
+                self._waiting.append(job)
+                self._arrived.notify()
+        except QueueFull as error:
+            # Others were quicker while this run was stored.
+            self._fail(job, str(error))
+            raise
         return job
+
+    def stop(self, job: Job) -> None:
+        """End a run: at once if it waits for its turn, before its next step if it runs. What it has drawn is kept."""
+        job.stop()
+        with self._lock:
+            was_waiting = job in self._waiting
+            if was_waiting:
+                self._waiting.remove(job)
+        if was_waiting:
+            try:
+                self._finish(job, "stopped", "stopped")
+            finally:
+                job.phase = "ended"
 
     def find(self, job_id: str) -> Job | None:
         """A job of this process by its id; None if it is unknown or forgotten."""
@@ -172,10 +190,11 @@ class Jobs:
             before = list(self._jobs.values())
         return sum(1 for other in before[: before.index(job)] if other.phase != "ended") if job in before else 0
 
-    def _full(self) -> QueueFull:
-        return QueueFull(
-            f"{self._waiting.maxsize} runs are waiting already, which is the limit: wait for one to end, or stop one."
-        )
+    def _check_room(self) -> None:
+        if len(self._waiting) >= self._queue_limit:
+            raise QueueFull(
+                f"{self._queue_limit} runs are waiting already, which is the limit: wait for one to end, or stop one."
+            )
 
     def _forget_old(self) -> None:
         ended = [job_id for job_id, job in self._jobs.items() if job.phase == "ended"]
@@ -190,23 +209,14 @@ class Jobs:
         job.prompt_ids = tuple(model.encode(job.prompt))
         check_prompt(len(job.prompt_ids), model.context_length)
         self._history.save_vocabulary(model.vocabulary)
-        job.run_id = self._history.create_run(
-            NewRun(
-                prompt=job.prompt,
-                settings=job.settings,
-                model_name=model.name,
-                model_title=model.title,
-                model_revision=model.revision,
-                model_fingerprint=model.fingerprint,
-                vocabulary_fingerprint=model.vocabulary.fingerprint,
-                prompt_token_ids=job.prompt_ids,
-            )
-        )
+        job.run_id = self._history.create_run(NewRun.by(model, job.prompt, job.prompt_ids, job.settings))
 
     def _work(self) -> None:
         """The body of a worker thread."""
         while True:
-            job = self._waiting.get()
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._waiting)
+                job = self._waiting.pop(0)
             try:
                 self._run(job)
             except NucleusLensError as error:

@@ -19,7 +19,7 @@ import pytest
 from dashboard import jobs as jobs_module
 from dashboard.config import REPOSITORY, read_config
 from dashboard.errors import HistoryBusy, HistoryFull, ModelFilesError, ModelNotFound, PromptError, QueueFull
-from dashboard.history import History
+from dashboard.history import History, NewRun
 from dashboard.jobs import Job, Jobs
 from dashboard.sampling.catalogue import CatalogueEntry
 from dashboard.sampling.downloads import Progress, ProgressReport
@@ -220,13 +220,59 @@ def test_a_run_stopped_while_it_waits_ends_without_a_step(jobs: Jobs, model: Tin
     first = jobs.submit(PROMPT, settings(2), "pocket")
     second = jobs.submit(PROMPT, settings(2), "pocket")
     assert jobs.ahead_of(second) == 1
-    second.stop()
+    jobs.stop(second)
+    assert second.phase == "ended"
+    assert len(first.steps) == 0
     go_on.set()
     ended(first)
-    ended(second)
     assert len(first.steps) == 2
     assert_stored(history, second, [])
     assert history.run(second.run_id or "").status == "stopped"
+
+
+def test_a_run_stopped_while_it_waits_gives_up_its_place(history: History, store: ModelStore, model: Tiny) -> None:
+    go_on = threading.Event()
+    model.model.before = lambda number: go_on.wait(5)
+    store.get("pocket")
+    jobs = Jobs(history, store, queue_limit=1)
+    first = jobs.submit(PROMPT, settings(2), "pocket")
+    until(lambda: first.phase == "running")
+    second = jobs.submit(PROMPT, settings(2), "pocket")
+    with pytest.raises(QueueFull):
+        jobs.submit(PROMPT, settings(2), "pocket")
+    jobs.stop(second)
+    third = jobs.submit(PROMPT, settings(2), "pocket")
+    go_on.set()
+    assert_stored(history, ended(third), expected(settings(2)))
+    assert history.run(second.run_id or "").status == "stopped"
+    assert second.steps == []
+
+
+def test_a_run_that_loses_the_last_place_while_it_is_stored_is_refused_and_stored_as_such(
+    history: History, store: ModelStore, model: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    model.model.before = lambda number: go_on.wait(5)
+    store.get("pocket")
+    jobs = Jobs(history, store, queue_limit=1)
+    first = jobs.submit(PROMPT, settings(2), "pocket")
+    until(lambda: first.phase == "running")
+    create_run = history.create_run
+    quicker: list[Job] = []
+
+    def create_late(run: NewRun) -> str:
+        public_id = create_run(run)
+        monkeypatch.setattr(history, "create_run", create_run)
+        quicker.append(jobs.submit(PROMPT, settings(2), "pocket"))
+        return public_id
+
+    monkeypatch.setattr(history, "create_run", create_late)
+    with pytest.raises(QueueFull) as caught:
+        jobs.submit(PROMPT, settings(2), "pocket")
+    go_on.set()
+    ended(quicker[0])
+    refused = next(row for row in history.page(0, 10).rows if row.status == "failed")
+    assert history.run(refused.public_id).error == str(caught.value)
 
 
 def test_a_run_stopped_while_its_model_loads_ends_at_once(history: History, store: ModelStore, loader: Loader) -> None:

@@ -11,7 +11,7 @@ from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.errors import NucleusLensError, PromptError
 from dashboard.figures.canvas import PLOTLY_CONFIG
 from dashboard.figures.nucleus import nucleus_figure
-from dashboard.figures.sentences import FACT_LABELS, count, p_value, smallest_p_sentence, token_facts
+from dashboard.figures.sentences import FACT_LABELS, count, smallest_p_sentence, token_facts
 from dashboard.jobs import Job
 from dashboard.sampling.catalogue import Available, Downloadable, Unavailable, availability, catalogue
 from dashboard.sampling.settings import KNOBS, SamplingSettings
@@ -175,12 +175,7 @@ def model_title(job: Job) -> str:
 
 def settings_line(job: Job) -> str:
     """The settings that act, in one line."""
-    labels = {knob.name: knob.label.lower() for knob in KNOBS}
-    active = {"top_p": job.settings.top_p, **job.settings.active()}
-    told = [
-        f"p = {p_value(value)}" if name == "top_p" else f"{labels[name]} {value:g}" for name, value in active.items()
-    ]
-    return " · ".join([model_title(job), *told, f"seed {job.settings.seed}"])
+    return " · ".join([model_title(job), *shared.settings_told(job.settings)])
 
 
 def show(job: Job, *, polling: bool) -> None:
@@ -192,7 +187,14 @@ def show(job: Job, *, polling: bool) -> None:
         st.text(facts_line(job))
         if not ended:
             label = "Stopping" if job.is_stopping else "Stop"
-            st.button(label, icon=":material/stop_circle:", key="stop", on_click=job.stop, disabled=job.is_stopping)
+            st.button(
+                label,
+                icon=":material/stop_circle:",
+                key="stop",
+                on_click=shared.jobs().stop,
+                args=(job,),
+                disabled=job.is_stopping,
+            )
         elif job.run_id and job.steps:
             st.page_link(
                 shared.INSPECT,

@@ -27,7 +27,6 @@ from dashboard.figures.sentences import (
 )
 from dashboard.history import RunRecord
 from dashboard.metrics.summary import summary_measures
-from dashboard.sampling.settings import KNOBS
 from dashboard.sampling.trace import SIZE_CURVE_P, Trace
 from dashboard.sampling.vocabulary import Vocabulary
 from dashboard.sampling.what_if import is_admitted, nucleus_sizes_at, smallest_p
@@ -72,13 +71,9 @@ def choose_step(position: int) -> None:
 def heading(record: RunRecord) -> None:
     """Title, one line of facts, and what is unusual about the run."""
     st.title("Inspect")
-    labels = {knob.name: knob.label.lower() for knob in KNOBS}
-    active = {"top_p": record.settings.top_p, "temperature": record.settings.temperature, **record.settings.active()}
-    told = [f"p = {p_value(v)}" if name == "top_p" else f"{labels[name]} {v:g}" for name, v in active.items()]
     facts = [
         record.model_title,
-        *told,
-        f"seed {record.settings.seed}",
+        *shared.settings_told(record.settings),
         f"{count(record.output_tokens)} tokens",
         shared.ending(record.status, record.stop_reason),
         f"{record.created_at:%Y-%m-%d %H:%M} UTC",
@@ -108,7 +103,7 @@ def cards(trace: Trace) -> None:
         (
             "Smallest p for this text",
             f"{smallest_p(trace):.3f}",
-            "Top-p alone could have written this text exactly when p is greater than this.",
+            "Top-p, with the other settings of the run, could have written this text exactly when p is greater.",
         ),
         ("Perplexity", f"{measures.perplexity:,.1f}", "2 to the mean surprisal in bits."),
     ]
@@ -178,8 +173,7 @@ def step_view(record: RunRecord, trace: Trace, vocabulary: Vocabulary, selected:
     """The distribution of the chosen step."""
     step = trace.step(selected)
     st.subheader(f"Step {count(selected + 1)} of {count(len(trace))}", anchor=False)
-    own = p_value(record.settings.top_p)
-    st.text(f"{sentence_case(drawn_sentence(step))}. At p = {own}, {edge_sentence(step, vocabulary)}.")
+    st.text(f"{sentence_case(drawn_sentence(step))}. In this run, {edge_sentence(step, vocabulary)}.")
     what_if_p = None if p == record.settings.top_p else p
     left, right = st.columns(2, gap="large")
     for column, name, figure in ((left, "bars", bars_figure), (right, "mass", mass_figure)):

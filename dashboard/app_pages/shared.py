@@ -14,9 +14,11 @@ import streamlit as st
 from dashboard.config import REPOSITORY, Config, get_config, use_secrets
 from dashboard.errors import NucleusLensError
 from dashboard.figures.palette import Theme
+from dashboard.figures.sentences import p_value
 from dashboard.history import History, RunStatus
 from dashboard.jobs import SILENT_FOR, Jobs
 from dashboard.sampling.catalogue import Choice, choose_default
+from dashboard.sampling.settings import KNOB, SamplingSettings
 from dashboard.sampling.store import ModelStore
 from dashboard.sampling.trace import StopReason
 
@@ -94,6 +96,13 @@ def errors_shown() -> Iterator[None]:
     except NucleusLensError as error:
         st.error(as_text(str(error)), icon=":material/error:")
         st.stop()
+
+
+def settings_told(settings: SamplingSettings) -> list[str]:
+    """The settings that act, and the seed, a few words each; top-p and temperature are told always."""
+    values = {"top_p": settings.top_p, "temperature": settings.temperature, **settings.active()}
+    told = [f"{KNOB[name].label.lower()} {value:g}" for name, value in values.items() if name != "top_p"]
+    return [f"p = {p_value(settings.top_p)}", *told, f"seed {settings.seed}"]
 
 
 def ending(status: RunStatus, reason: StopReason | None) -> str:

@@ -66,7 +66,9 @@ def nucleus_figure(
     figure.add_trace(_bars(steps, sizes, selected, palette, _run_colour(what_if, palette)))
     if what_if is not None:
         figure.add_trace(_line(steps, what_if, palette))
-    figure.add_trace(_columns(trace, what_if, top))
+    if planned_steps is None:
+        # While a run grows the figure is replaced several times a second: nobody could read a label or aim at a column.
+        figure.add_trace(_columns(trace, what_if, top))
     figure.update_xaxes(
         range=[0.4, max(planned_steps or len(trace), 1) + 0.6],
         title_text="step",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dashboard.metrics.summary import Measures
 from dashboard.sampling.settings import SamplingSettings
 from dashboard.sampling.trace import StopReason
+
+if TYPE_CHECKING:
+    from dashboard.sampling.models import LoadedModel
 
 RunStatus: TypeAlias = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
 """Where a run is. The first two are alive; "interrupted" is a run whose process ended without finishing it."""
@@ -35,6 +39,20 @@ class NewRun:
     experiment: str | None = None
     owner: str | None = None
     note: str = ""
+
+    @classmethod
+    def by(cls, model: LoadedModel, prompt: str, prompt_token_ids: Sequence[int], settings: SamplingSettings) -> NewRun:
+        """A run of a loaded model."""
+        return cls(
+            prompt=prompt,
+            settings=settings,
+            model_name=model.name,
+            model_title=model.title,
+            model_revision=model.revision,
+            model_fingerprint=model.fingerprint,
+            vocabulary_fingerprint=model.vocabulary.fingerprint,
+            prompt_token_ids=tuple(prompt_token_ids),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

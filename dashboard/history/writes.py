@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from dashboard.errors import HistoryError
 from dashboard.history import codec
 from dashboard.history.tables import Experiment, Prompt, VocabularyRow
-from dashboard.sampling.trace import Step
+from dashboard.sampling.trace import STEP_NUMBERS, Step
 
 
 def prompt_key(connection: Connection, text: str) -> int:
@@ -49,21 +49,7 @@ def step_values(step: Step) -> dict[str, Any]:
     """The columns of a step."""
     dropped = step.first_dropped
     return {
-        "position": step.position,
-        "token_id": step.token_id,
-        "raw_probability": step.raw_probability,
-        "probability": step.probability,
-        "final_probability": step.final_probability,
-        "rank": step.rank,
-        "surprisal": step.surprisal,
-        "entropy": step.entropy,
-        "nucleus_size": step.nucleus_size,
-        "nucleus_mass": step.nucleus_mass,
-        "kept_size": step.kept_size,
-        "kept_mass": step.kept_mass,
-        "reaching_size": step.reaching_size,
-        "reaching_mass": step.reaching_mass,
-        "admitting_p": step.admitting_p,
+        **{name: getattr(step, name) for name in STEP_NUMBERS},
         "last_kept_id": step.last_kept.token_id,
         "last_kept_probability": step.last_kept.probability,
         "first_dropped_id": None if dropped is None else dropped.token_id,

@@ -80,6 +80,10 @@ class Step:
     size_curve: NDArray[np.int32]
 
 
+STEP_NUMBERS: Final = tuple(field.name for field in fields(Step) if field.type in {"int", "float"})
+"""The fields of a step that are one number each, position and token id first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """All steps of a run as columns; row i of each is step i. Names are those of ``Step``.
