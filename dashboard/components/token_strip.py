@@ -75,8 +75,7 @@ def token_strip(
         selected: position of the chosen token as the page knows it.
         struck: positions of tokens that another p would have cut.
         struck_note: says what the strike means, in the legend.
-        on_choose: called with the position before the page runs again, for pages that show the choice above
-        the strip.
+        on_choose: called with the position before the page runs again, for pages that show the choice above the strip.
 
     Returns:
         The position that the user has just chosen, otherwise ``selected``; None where no token stands.

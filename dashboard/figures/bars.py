@@ -54,8 +54,7 @@ def bars_figure(
         top_p: the run's p.
         vocabulary: names the tokens.
         theme: light or dark.
-        what_if_p: another p, of SIZE_CURVE_P or 1: kept, dropped and the cut are then those of that p, and
-        the run's
+        what_if_p: another p, of SIZE_CURVE_P or 1: kept, dropped and the cut are then those of that p, and the run's
             own cut stays as a thin line. Raises ValueError for a p whose nucleus size is not stored.
     """
     palette = PALETTES[theme]

@@ -36,9 +36,8 @@ def new_figure(palette: Palette, title: str, lines: Sequence[str], *, height: in
     Args:
         palette: the colours of the theme.
         title: what the figure shows, as text of Plotly (``markup_free`` where a token stands in it).
-        lines: what stands beneath the title, one entry a line, as text of Plotly; at most about 50 characters
-        each, so
-            that they fit a phone.
+        lines: what stands beneath the title, one entry a line, as text of Plotly; at most about 50 characters each,
+            so that they fit a phone.
         height: of the whole figure, pixels.
         bottom: margin below the plot, pixels.
     """

@@ -40,7 +40,7 @@ def nucleus_figure(
 ) -> Drawn:
     """Bars of the nucleus size over the steps of a run, on a log axis.
 
-    A click anywhere in a step's column selects a point whose ``customdata`` is the position of the step.
+    In an ended run, a click anywhere in a step's column selects a point whose ``customdata`` is the position of the step.
 
     Args:
         trace: the steps so far; may be empty.
@@ -48,8 +48,8 @@ def nucleus_figure(
         theme: light or dark.
         selected: position of the chosen step, marked.
         what_if: sizes at another p, drawn as a line over the bars.
-        planned_steps: max_new_tokens of a run that is still growing: the axis keeps that length, so nothing
-        jumps.
+        planned_steps: max_new_tokens of a run that is still growing: the axis keeps that length, so nothing jumps,
+            and no column can be chosen yet.
     """
     palette = PALETTES[theme]
     sizes = trace.nucleus_size
