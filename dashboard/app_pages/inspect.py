@@ -43,15 +43,16 @@ def friendly_page(sentence: str) -> None:
 
 
 def asked_run() -> str:
-    """The run's id in the URL; without one, the newest run's."""
+    """The run's id in the URL; without one, that of the newest run that has something to show, if a recent one has."""
     run_id = st.query_params.get("run")
     if run_id:
         return run_id
-    newest = shared.history().page(0, 1).rows
-    if not newest:
+    recent = shared.history().page(0, 25).rows
+    if not recent:
         friendly_page("No run is stored yet.")
-    st.query_params["run"] = newest[0].public_id
-    return newest[0].public_id
+    chosen = next((row for row in recent if row.output_tokens), recent[0]).public_id
+    st.query_params["run"] = chosen
+    return chosen
 
 
 def asked_step(length: int) -> int | None:

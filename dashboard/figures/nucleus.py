@@ -40,7 +40,7 @@ def nucleus_figure(
 ) -> Drawn:
     """Bars of the nucleus size over the steps of a run, on a log axis.
 
-    In an ended run, a click anywhere in a step's column selects a point whose ``customdata`` is the position of the step.
+    In an ended run, a click anywhere in a step's column selects a point whose ``customdata`` is the step's position.
 
     Args:
         trace: the steps so far; may be empty.

@@ -42,6 +42,12 @@ def test_without_an_id_the_newest_run_is_shown(open_page: Opener, history: Histo
     assert len(figures(app)) == 3
 
 
+def test_without_an_id_a_newer_run_that_has_no_steps_is_passed_over(open_page: Opener, history: History) -> None:
+    with_steps, _ = store_run(history)
+    store_run(history, steps=0, end="stopped")
+    assert shown(open_page("inspect")).query_params["run"] == with_steps
+
+
 def test_a_step_is_shown_with_the_cut_where_the_run_made_it(open_page: Opener, history: History) -> None:
     run_id, steps = store_run(history)
     app = shown(open_page("inspect", run=run_id, step="4"))
