@@ -7,11 +7,11 @@ only with a generator of the row's own, because the process is shared by all vis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,10 @@ from dashboard.sampling.cache import new_cache
 from dashboard.sampling.record import record_step
 from dashboard.sampling.settings import SamplingSettings
 from dashboard.sampling.trace import Step, StopReason
-from dashboard.sampling.truncation import Pipeline, truncate
+from dashboard.sampling.truncation import Pipeline, Truncated, truncate
+
+# Given tokens are read many at a time; their logits, 200 KB each, are not to fill the memory.
+_GIVEN_AT_A_TIME: Final = 64
 
 
 class LanguageModel(Protocol):
@@ -79,8 +82,16 @@ class _Row:
                 f"The model gave no usable distribution at step {self.drawn + 1} (its numbers are not finite): "
                 "its files are probably damaged; try another model."
             ) from error
-        step = record_step(self.drawn, int(token), truncated, final, self.pipeline.top_p)
-        self.token_ids = torch.cat([self.token_ids, token])
+        return self._append(int(token), truncated, final)
+
+    def take(self, token_id: int, logits: Tensor) -> Step:
+        """Append a token that is given, and record how (V,) float32 logits saw it."""
+        truncated = truncate(self.pipeline, self.token_ids, logits)
+        return self._append(token_id, truncated, truncated.scores.softmax(dim=-1))
+
+    def _append(self, token_id: int, truncated: Truncated, final: Tensor) -> Step:
+        step = record_step(self.drawn, token_id, truncated, final, self.pipeline.top_p)
+        self.token_ids = torch.cat([self.token_ids, torch.tensor([token_id])])
         self.drawn += 1
         return step
 
@@ -90,6 +101,7 @@ def generate(
     prompt_ids: Sequence[int],
     rows: Sequence[SamplingSettings],
     *,
+    given_ids: Sequence[int] = (),
     should_stop: Callable[[int], bool] = lambda row: False,
 ) -> Iterator[Drawn | Ended]:
     """Draw tokens for every row until each has ended.
@@ -100,6 +112,9 @@ def generate(
         model: the model and its limits.
         prompt_ids: token ids of the prompt, at least one.
         rows: settings of each row; every seed must be set (``SamplingSettings.with_seed``).
+        given_ids: the first tokens of every row's output, not drawn but taken, as a branch takes those of its parent.
+            They are recorded as steps like any other and count towards max_new_tokens; a given token outside the kept
+            set has a final probability of 0. What follows is what would follow the same tokens in the prompt.
         should_stop: asked for each row before each step; True ends that row with reason "stopped".
 
     Yields:
@@ -110,33 +125,34 @@ def generate(
         PromptError: the prompt is empty or leaves no room in the context. Raised before the first event.
         ModelError: the model's logits are not finite.
     """
-    check_prompt(len(prompt_ids), model.context_length)
+    check_prompt(len(prompt_ids) + max(0, len(given_ids) - 1), model.context_length)
     running = [_start(index, settings, prompt_ids) for index, settings in enumerate(rows)]
     cache = new_cache(model.model.config)
     # The prompt is read once, by itself, however many rows follow: its logits are those that each row would see alone.
-    next_logits = _forward(model, torch.tensor([list(prompt_ids)]), cache)
-    if len(running) > 1:
-        cache.batch_repeat_interleave(len(running))
-        next_logits = next_logits.expand(len(running), -1)
+    next_logits = _forward(model, torch.tensor([list(prompt_ids)]), cache)[:, -1]
 
-    with ThreadPoolExecutor(min(len(running), torch.get_num_threads()), initializer=_one_thread) as pool:
+    with ThreadPoolExecutor(min(len(running), torch.get_num_threads()), initializer=single_threaded) as pool:
+        for start in range(0, len(given_ids), _GIVEN_AT_A_TIME):
+            given = list(given_ids[start : start + _GIVEN_AT_A_TIME])
+            after = _forward(model, torch.tensor([given]), cache, keep=len(given))[0]
+            for token_id, logits in zip(given, torch.cat([next_logits, after[:-1]]), strict=True):
+                running = yield from _without_stopped(running, should_stop)
+                steps = pool.map(_take, running, repeat(token_id), repeat(logits))
+                running = yield from _without_ended(running, steps, model)
+            next_logits = after[-1:]
+
+        if len(running) > 1:
+            cache.batch_repeat_interleave(len(running))
+        next_logits = next_logits.expand(len(running), -1)
         while running:
-            stopped = [row for row in running if should_stop(row.index)]
-            yield from (Ended(row.index, "stopped") for row in stopped)
-            drawing = [(i, row) for i, row in enumerate(running) if row not in stopped]
-            going = []
-            for (i, row), step in zip(drawing, pool.map(_draw, drawing, repeat(next_logits)), strict=True):
-                yield Drawn(row.index, step)
-                reason = _reason_to_end(row, step, model)
-                if reason is None:
-                    going.append(i)
-                else:
-                    yield Ended(row.index, reason)
-            if going and len(going) < len(running):
-                cache.batch_select_indices(torch.tensor(going))
-            running = [running[i] for i in going]
+            places = {row.index: place for place, row in enumerate(running)}
+            running = yield from _without_stopped(running, should_stop)
+            steps = pool.map(_draw, running, [next_logits[places[row.index]] for row in running])
+            running = yield from _without_ended(running, steps, model)
+            if running and len(running) < len(places):
+                cache.batch_select_indices(torch.tensor([places[row.index] for row in running]))
             if running:
-                next_logits = _forward(model, torch.stack([row.token_ids[-1:] for row in running]), cache)
+                next_logits = _forward(model, torch.stack([row.token_ids[-1:] for row in running]), cache)[:, -1]
 
 
 def check_prompt(length: int, context_length: int) -> None:
@@ -162,10 +178,34 @@ def _start(index: int, settings: SamplingSettings, prompt_ids: Sequence[int]) ->
     )
 
 
-def _draw(place: tuple[int, _Row], logits: Tensor) -> Step:
-    """Draw for the row at a place of the batch; ``logits`` is (rows, V)."""
-    i, row = place
-    return row.draw(logits[i])
+def _draw(row: _Row, logits: Tensor) -> Step:
+    return row.draw(logits)
+
+
+def _take(row: _Row, token_id: int, logits: Tensor) -> Step:
+    return row.take(token_id, logits)
+
+
+def _without_stopped(running: list[_Row], should_stop: Callable[[int], bool]) -> Generator[Ended, None, list[_Row]]:
+    """Tell which rows are stopped, and return the others."""
+    stopped = {row.index for row in running if should_stop(row.index)}
+    yield from (Ended(index, "stopped") for index in sorted(stopped))
+    return [row for row in running if row.index not in stopped]
+
+
+def _without_ended(
+    running: list[_Row], steps: Iterable[Step], model: LanguageModel
+) -> Generator[Drawn | Ended, None, list[_Row]]:
+    """Tell each row's step and which rows end with it, and return the others."""
+    going = []
+    for row, step in zip(running, steps, strict=True):
+        yield Drawn(row.index, step)
+        reason = _reason_to_end(row, step, model)
+        if reason is None:
+            going.append(row)
+        else:
+            yield Ended(row.index, reason)
+    return going
 
 
 def _reason_to_end(row: _Row, step: Step, model: LanguageModel) -> StopReason | None:
@@ -179,14 +219,15 @@ def _reason_to_end(row: _Row, step: Step, model: LanguageModel) -> StopReason | 
 
 
 @torch.inference_mode()
-def _forward(model: LanguageModel, token_ids: Tensor, cache: object) -> Tensor:
-    """(rows, new tokens) ids -> (rows, V) float32 logits of the next token; the cache grows by the new tokens."""
-    outputs = model.model(input_ids=token_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    logits: Tensor = outputs.logits[:, -1, :].float()
+def _forward(model: LanguageModel, token_ids: Tensor, cache: object, *, keep: int = 1) -> Tensor:
+    """(rows, new tokens) ids -> (rows, keep, V) float32 logits after the last ``keep``; the cache grows."""
+    outputs = model.model(input_ids=token_ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+    logits: Tensor = outputs.logits[:, -keep:, :].float()
     return logits
 
 
-def _one_thread() -> None:
+def single_threaded() -> None:
+    """Let the calling thread of a pool compute alone."""
     # Each pool thread works on a row of its own; letting every small operation start a team of threads again would
     # only make them wait for each other. OpenMP keeps this number per thread.
     torch.set_num_threads(1)
