@@ -13,6 +13,7 @@ st.navigation(
     [
         st.Page("dashboard/app_pages/generate.py", title="Generate", icon=":material/play_circle:", default=True),
         st.Page("dashboard/app_pages/inspect.py", title="Inspect", icon=":material/query_stats:"),
+        st.Page("dashboard/app_pages/read.py", title="Read", icon=":material/menu_book:"),
         st.Page("dashboard/app_pages/history.py", title="History", icon=":material/history:"),
     ],
     position="top",

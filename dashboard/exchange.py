@@ -37,7 +37,7 @@ def run_document(record: RunRecord, trace: Trace, vocabulary: Vocabulary, *, hea
         vocabulary: what its token ids read as.
         heads: whether each step carries its head, which is nine tenths of the document.
     """
-    return {
+    document = {
         "format": FORMAT,
         "version": VERSION,
         "id": record.public_id,
@@ -57,6 +57,9 @@ def run_document(record: RunRecord, trace: Trace, vocabulary: Vocabulary, *, hea
         "stop_reason": record.stop_reason,
         "steps": list(_steps(trace, vocabulary, heads=heads)),
     }
+    if record.branch_position is not None:
+        document |= {"parent": record.parent, "branch_position": record.branch_position}
+    return document
 
 
 def document_text(document: dict[str, Any]) -> str:

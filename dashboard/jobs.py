@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -39,6 +39,20 @@ _LAST_TRIES: Final = 5
 _JOBS_KEPT: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Where a run leaves another one.
+
+    parent: public id of that run. position: the step at which they part. prompt_ids: of the parent. given_ids: the
+    parent's tokens before that step, and the token that stands there instead.
+    """
+
+    parent: str
+    position: int
+    prompt_ids: tuple[int, ...]
+    given_ids: tuple[int, ...]
+
+
 @dataclass(eq=False)
 class Job:
     """One run on its way. Written by its worker, read by any page; ``steps`` only ever grows.
@@ -50,6 +64,7 @@ class Job:
     prompt: str
     settings: SamplingSettings
     model_name: str
+    branch: Branch | None = None
     job_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     phase: Phase = "queued"
     run_id: str | None = None
@@ -94,9 +109,15 @@ class Job:
         return (self.ended_at or time.monotonic()) - self.started_at
 
     @property
+    def given_ids(self) -> tuple[int, ...]:
+        """The tokens that the output begins with, not drawn but given; none unless the run is a branch."""
+        return self.branch.given_ids if self.branch else ()
+
+    @property
     def tokens_per_second(self) -> float | None:
-        """Speed so far; None before the first token."""
-        return len(self.steps) / self.seconds if self.steps and self.seconds > 0 else None
+        """Speed so far, of the tokens that were drawn; None before the first of them."""
+        drawn = len(self.steps) - len(self.given_ids)
+        return drawn / self.seconds if drawn > 0 and self.seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -132,16 +153,25 @@ class Jobs:
             threading.Thread(target=self._work, name=f"run-{number}", daemon=True).start()
         threading.Thread(target=self._tend, name="heartbeat", daemon=True).start()
 
-    def submit(self, prompt: str, settings: SamplingSettings, model_name: str) -> Job:
+    def submit(self, prompt: str, settings: SamplingSettings, model_name: str, branch: Branch | None = None) -> Job:
         """Queue a run. Its model is loaded if it is not there yet.
+
+        Args:
+            prompt: the text to go on from.
+            settings: a missing seed is chosen now.
+            model_name: of the catalogue.
+            branch: where the run leaves another one of the same prompt.
 
         Raises:
             QueueFull: too many runs are waiting.
             PromptError: the prompt is empty or too long, if the model is there to tell.
             ModelNotFound: no such model is offered.
+            RunNotFound: the run to branch from is not there any more.
             HistoryError: the run cannot be stored.
         """
-        job = Job(prompt, settings.with_seed(), model_name)
+        if branch is not None:
+            self._history.run(branch.parent)
+        job = Job(prompt, settings.with_seed(), model_name, branch)
         with self._lock:
             self._check_room()
         # A load that failed before this run was asked for is worth another try; one that fails for it is not.
@@ -206,10 +236,13 @@ class Jobs:
         from dashboard.sampling.engine import check_prompt  # noqa: PLC0415  # torch, which is there once a model is
 
         job.model = model
-        job.prompt_ids = tuple(model.encode(job.prompt))
-        check_prompt(len(job.prompt_ids), model.context_length)
+        job.prompt_ids = job.branch.prompt_ids if job.branch else tuple(model.encode(job.prompt))
+        check_prompt(len(job.prompt_ids) + len(job.given_ids), model.context_length)
         self._history.save_vocabulary(model.vocabulary)
-        job.run_id = self._history.create_run(NewRun.by(model, job.prompt, job.prompt_ids, job.settings))
+        run = NewRun.by(model, job.prompt, job.prompt_ids, job.settings)
+        if job.branch is not None:
+            run = replace(run, parent=job.branch.parent, branch_position=job.branch.position)
+        job.run_id = self._history.create_run(run)
 
     def _work(self) -> None:
         """The body of a worker thread."""
@@ -257,7 +290,13 @@ class Jobs:
 
         job.phase = "running"
         job.started_at = flushed_at = time.monotonic()
-        events = generate(model, job.prompt_ids, [job.settings], should_stop=lambda row: job.is_stopping)
+        events = generate(
+            model,
+            job.prompt_ids,
+            [job.settings],
+            given_ids=job.given_ids,
+            should_stop=lambda row: job.is_stopping,
+        )
         reason: StopReason = "error"
         for event in events:
             if not isinstance(event, Drawn):

@@ -162,7 +162,7 @@ def test_nothing_that_a_page_imports_needs_torch_or_transformers() -> None:
     pages = [REPOSITORY / "streamlit_app.py", *(REPOSITORY / "dashboard" / "app_pages").glob("*.py")]
     # Their imports alone: run as a whole, a page starts to load a model in the background.
     script = ["import sys", *(line for page in pages for line in imports(page))]
-    assert "from dashboard.sampling.store import ModelStore" in script
+    assert "from dashboard.sampling.store import LoadState, ModelStore" in script
     script.append("print(sorted({'torch', 'transformers', 'streamlit', 'plotly'} & set(sys.modules)))")
     run = [sys.executable, "-c", "\n".join(script)]
     told = subprocess.run(run, cwd=REPOSITORY, capture_output=True, check=True, text=True)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.app_pages import shared
 from dashboard.app_pages.knobs import MAIN, knob_input, knob_key
+from dashboard.app_pages.model_choice import model_box, model_sentence, model_state
 from dashboard.components.colouring import colour_values
 from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.errors import NucleusLensError, PromptError
@@ -13,9 +14,8 @@ from dashboard.figures.canvas import PLOTLY_CONFIG
 from dashboard.figures.nucleus import nucleus_figure
 from dashboard.figures.sentences import FACT_LABELS, count, smallest_p_sentence, token_facts
 from dashboard.jobs import Job
-from dashboard.sampling.catalogue import Available, Downloadable, Unavailable, availability, catalogue
+from dashboard.sampling.catalogue import catalogue
 from dashboard.sampling.settings import KNOBS, SamplingSettings
-from dashboard.sampling.store import LoadState
 from dashboard.sampling.trace import Trace
 from dashboard.sampling.what_if import smallest_p
 
@@ -44,43 +44,11 @@ def prompt_box() -> None:
     st.pills("Examples", list(examples), key="example", on_change=take_example, label_visibility="collapsed")
 
 
-def model_sentence() -> str:
-    """Which model speaks, and why."""
-    choice = shared.default_choice()
-    name = st.session_state.get("model", choice.name)
-    offered = catalogue(shared.config())
-    if name == choice.name or name not in offered:
-        return choice.sentence
-    return f"{offered[name].title} is in use, as chosen below. {offered[name].description}"
-
-
-def model_box(names: list[str]) -> str:
-    """The model that is to speak."""
-    offered = catalogue(shared.config())
-    if st.session_state.get("model") not in names:
-        st.session_state["model"] = shared.default_choice().name
-
-    def label(name: str) -> str:
-        entry = offered[name]
-        size = f", {entry.parameters}" if entry.parameters else ""
-        match availability(entry):
-            case Available():
-                state = ""
-            case Downloadable():
-                state = f", {entry.download_bytes / 1e6:,.0f} MB to fetch" if entry.download_bytes else ", to fetch"
-            case Unavailable():
-                state = ", not available"
-        return f"{entry.title}{size}{state}"
-
-    name = st.selectbox("Model", names, format_func=label, key="model", persist_state="session")
-    return str(name)
-
-
 def settings_boxes() -> str:
     """The model and every knob, those most used in reach; returns the model's name."""
     columns = st.columns([2, 2, 1, 1], gap="medium")
     with columns[0]:
-        model = model_box(list(catalogue(shared.config())))
+        model = model_box()
     for column, name in zip(columns[1:], MAIN, strict=True):
         with column:
             knob_input(name, limit=shared.config().max_new_tokens_limit if name == "max_new_tokens" else None)
@@ -113,38 +81,6 @@ def start() -> None:
         return
     st.session_state.pop("refusal", None)
     st.query_params["job"] = st.session_state["job"] = job.job_id
-
-
-def loading_line(state: LoadState, title: str) -> None:
-    """Where a model's loading stands."""
-    if state.stage == "downloading" and state.total:
-        st.progress(
-            min(1.0, state.done / state.total),
-            shared.as_text(f"Fetching {title}: {state.done / 1e6:,.0f} of {state.total / 1e6:,.0f} MB"),
-        )
-    elif state.is_busy:
-        st.caption(shared.as_text(f"Loading {title} …"))
-    elif state.stage == "failed":
-        st.error(shared.as_text(state.error or ""), icon=":material/error:")
-
-
-@st.fragment(run_every=1.0)
-def model_state(name: str, title: str) -> None:
-    """Load the chosen model in the background, and show how that stands until it is there."""
-    state = shared.store().state(name)
-    if state.stage == "absent":
-        # Importing torch takes seconds of the interpreter's time: the page is drawn first, at the next poll it begins.
-        if st.session_state.get("model-asked") == name:
-            state = shared.store().request(name)
-        else:
-            st.session_state["model-asked"] = name
-            st.caption(shared.as_text(f"Loading {title} …"))
-    loading_line(state, title)
-    if state.stage == "failed" and st.button("Try again", icon=":material/refresh:"):
-        shared.store().request(name, retry=True)
-        st.rerun(scope="fragment")
-    if state.stage == "ready":
-        st.rerun()
 
 
 def facts_line(job: Job) -> str:
@@ -204,7 +140,7 @@ def show(job: Job, *, polling: bool) -> None:
             )
     st.caption(shared.as_text(settings_line(job)))
     if job.phase == "loading":
-        loading_line(shared.store().state(job.model_name), model_title(job))
+        shared.loading_line(shared.store().state(job.model_name), model_title(job))
     if job.error:
         st.error(shared.as_text(job.error), icon=":material/error:")
     if job.unsaved:
@@ -223,7 +159,7 @@ def show_steps(job: Job, trace: Trace, *, ended: bool) -> None:
     tokens = strip_tokens(
         vocabulary.pieces(trace.token_ids.tolist()),
         colour_values(trace, "surprisal"),
-        [token_facts(trace, position, vocabulary) for position in range(len(trace))],
+        token_facts(trace, vocabulary),
     )
     chosen = token_strip(
         job.prompt, tokens, colouring="surprisal", fact_labels=FACT_LABELS, key=f"strip-{job.job_id}", selected=None
@@ -256,4 +192,4 @@ with shared.errors_shown():
         running = watched.phase != "ended"
         st.fragment(show, run_every=_POLL_SECONDS if running else None)(watched, polling=running)
     elif not shared.store().state(model).model:
-        model_state(model, catalogue(shared.config())[model].title)
+        model_state(model)

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
 from dashboard.app_pages import shared
+from dashboard.app_pages.branches_view import alternatives_view, comparison_view, tree_view
+from dashboard.app_pages.explorer import explorer
 from dashboard.app_pages.knobs import offer
-from dashboard.components.colouring import SCALES, Colouring, colour_values
-from dashboard.components.token_strip import strip_tokens, token_strip
+from dashboard.app_pages.viewing import View, asked_step, reading_of
 from dashboard.errors import RunNotFound
 from dashboard.exchange import document_text, run_document
-from dashboard.figures.bars import bars_figure
-from dashboard.figures.canvas import PLOTLY_CONFIG, sentence_case
-from dashboard.figures.mass import mass_figure
-from dashboard.figures.nucleus import WhatIf, nucleus_figure
-from dashboard.figures.sentences import (
-    FACT_LABELS,
-    count,
-    drawn_sentence,
-    edge_sentence,
-    p_value,
-    token_facts,
-)
+from dashboard.figures.sentences import count
 from dashboard.history import RunRecord
 from dashboard.metrics.summary import summary_measures
-from dashboard.sampling.trace import SIZE_CURVE_P, Trace
+from dashboard.sampling.trace import Trace
 from dashboard.sampling.vocabulary import Vocabulary
-from dashboard.sampling.what_if import is_admitted, nucleus_sizes_at, smallest_p
+from dashboard.sampling.what_if import smallest_p
+
+if TYPE_CHECKING:
+    from dashboard.sampling.replay import Reading
 
 
 def friendly_page(sentence: str) -> None:
@@ -53,20 +46,6 @@ def asked_run() -> str:
     chosen = next((row for row in recent if row.output_tokens), recent[0]).public_id
     st.query_params["run"] = chosen
     return chosen
-
-
-def asked_step(length: int) -> int | None:
-    """The step in the URL, from 0; None if it is no step of a run of this length. Steps are counted from 1 there."""
-    try:
-        step = int(st.query_params.get("step", "1"))
-    except ValueError:
-        return None
-    return step - 1 if 1 <= step <= length else None
-
-
-def choose_step(position: int) -> None:
-    """Make a step, from 0, the chosen one; the URL is where the choice is kept, so that it can be sent."""
-    st.query_params["step"] = str(position + 1)
 
 
 def heading(record: RunRecord) -> None:
@@ -113,111 +92,28 @@ def cards(trace: Trace) -> None:
             st.metric(label, value, border=True, help=help_text)
 
 
-def controls(record: RunRecord) -> tuple[Colouring, float]:
-    """The colouring of the strip, and the p of the question."""
-    left, right = st.columns([1, 2], gap="large")
-    colourings = list(SCALES)
-    colouring = left.selectbox(
-        "Colour by", colourings, format_func=lambda name: SCALES[name].label, key="colouring", persist_state="session"
+def view_of(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> View:
+    """The run as it is stored."""
+
+    def find_reading() -> Reading | None:
+        model = shared.store().state(record.model_name).model
+        if model is None or model.fingerprint != record.model_fingerprint:
+            return None
+        return reading_of(model, record.prompt_token_ids, tuple(trace.token_ids.tolist()))
+
+    return View(
+        key=f"run-{record.public_id}",
+        prompt=record.prompt,
+        prompt_ids=record.prompt_token_ids,
+        trace=trace,
+        settings=record.settings,
+        p=record.settings.top_p,
+        drawn=True,
+        vocabulary=vocabulary,
+        model_name=record.model_name,
+        model_title=record.model_title,
+        find_reading=find_reading,
     )
-    own = record.settings.top_p
-    options = sorted({*SIZE_CURVE_P, own, 1.0})
-    key = f"what-if-{record.public_id}"
-    st.session_state.setdefault(key, own)
-    p = right.select_slider(
-        "What if p had been …",
-        options,
-        format_func=lambda p: f"{p:g} (this run)" if p == own else p_value(p),
-        key=key,
-        help="Moves the cut of the stored run; nothing is generated again.",
-    )
-    return colouring, float(p)
-
-
-def what_if_sentence(struck: Sequence[int], length: int, p: float) -> str:
-    """What the other p means for the text as it stands."""
-    if not struck:
-        return f"At p = {p_value(p)} this text would still have been possible."
-    share = f"{count(len(struck))} of {count(length)} tokens"
-    return f"At p = {p_value(p)}, {share} would have been cut, the first of them at step {count(struck[0] + 1)}."
-
-
-def strip(
-    record: RunRecord, trace: Trace, vocabulary: Vocabulary, selected: int, colouring: Colouring, p: float
-) -> None:
-    """The text, every token of which can be chosen."""
-    struck: list[int] = []
-    note = ""
-    if p != record.settings.top_p:
-        note = f"not in the nucleus at p = {p_value(p)}"
-        struck = np.flatnonzero(~is_admitted(trace.admitting_p, p)).tolist()
-        st.text(what_if_sentence(struck, len(trace), p))
-    tokens = strip_tokens(
-        vocabulary.pieces(trace.token_ids.tolist()),
-        colour_values(trace, colouring),
-        [token_facts(trace, position, vocabulary) for position in range(len(trace))],
-    )
-    token_strip(
-        record.prompt,
-        tokens,
-        colouring=colouring,
-        fact_labels=FACT_LABELS,
-        key=f"strip-{record.public_id}",
-        selected=selected,
-        struck=struck,
-        struck_note=note,
-        on_choose=choose_step,
-    )
-
-
-def step_view(record: RunRecord, trace: Trace, vocabulary: Vocabulary, selected: int, p: float) -> None:
-    """The distribution of the chosen step."""
-    step = trace.step(selected)
-    st.subheader(f"Step {count(selected + 1)} of {count(len(trace))}", anchor=False)
-    st.text(f"{sentence_case(drawn_sentence(step))}. In this run, {edge_sentence(step, vocabulary)}.")
-    what_if_p = None if p == record.settings.top_p else p
-    left, right = st.columns(2, gap="large")
-    for column, name, figure in ((left, "bars", bars_figure), (right, "mass", mass_figure)):
-        with column:
-            drawn = figure(
-                step,
-                top_p=record.settings.top_p,
-                vocabulary=vocabulary,
-                theme=shared.theme(),
-                what_if_p=what_if_p,
-            )
-            st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key=name)
-
-
-def nucleus_view(record: RunRecord, trace: Trace, selected: int, p: float) -> None:
-    """Nucleus size over all steps; a click on a column chooses the step."""
-    what_if = None if p == record.settings.top_p else WhatIf(p, nucleus_sizes_at(trace, p))
-    drawn = nucleus_figure(trace, top_p=record.settings.top_p, theme=shared.theme(), selected=selected, what_if=what_if)
-
-    def pick() -> None:
-        points = st.session_state["nucleus"].selection.points
-        if points:
-            choose_step(int(points[0]["customdata"]))
-
-    st.plotly_chart(
-        drawn.figure,
-        theme=None,
-        config=PLOTLY_CONFIG,
-        alt=drawn.description,
-        key="nucleus",
-        on_select=pick,
-        selection_mode="points",
-    )
-
-
-@st.fragment
-def explorer(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> None:
-    """All that changes with the chosen step or p; redrawn by itself."""
-    selected = asked_step(len(trace)) or 0
-    colouring, p = controls(record)
-    strip(record, trace, vocabulary, selected, colouring, p)
-    step_view(record, trace, vocabulary, selected, p)
-    nucleus_view(record, trace, selected, p)
 
 
 def ways_on(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> None:
@@ -232,6 +128,9 @@ def ways_on(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> None:
             st.session_state["prompt"] = record.prompt
             st.session_state["model"] = record.model_name
             st.switch_page(shared.GENERATE)
+        for label, part in (("Read its prompt", "prompt"), ("Read prompt and output", "output")):
+            if st.button(label, icon=":material/menu_book:"):
+                st.switch_page(shared.READ, query_params={"run": record.public_id, "part": part})
         st.download_button(
             "Run document (JSON)",
             document,
@@ -261,5 +160,10 @@ with shared.errors_shown():
             icon=":material/info:",
         )
     cards(trace)
-    explorer(record, trace, vocabulary)
+    explorer(
+        view_of(record, trace, vocabulary),
+        {"Continue from here": lambda view, position: alternatives_view(record, view, position)},
+    )
+    comparison_view(record, trace, vocabulary)
+    tree_view(record, vocabulary)
     ways_on(record, trace, vocabulary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import streamlit as st
@@ -21,20 +22,27 @@ def knob_key(name: str) -> str:
     return f"knob-{name}"
 
 
-def knob_input(name: str, *, limit: int | None = None) -> None:
-    """The widget of one knob, with its range, default and help; ``limit`` lowers the top of the range.
+def knob_input(
+    name: str, *, limit: int | None = None, key: str | None = None, default: float | int | None = None
+) -> None:
+    """The widget of one knob, with its range and help.
 
-    Its value is in the session state under ``knob_key(name)``.
+    Args:
+        name: the knob.
+        limit: lowers the top of the range.
+        key: where its value is in the session state; by default ``knob_key(name)``.
+        default: the value to begin with; by default the knob's own.
     """
     knob = KNOB[name]
-    key = knob_key(name)
-    st.session_state.setdefault(key, _default(knob, limit))
+    key = key or knob_key(name)
+    value = st.session_state.setdefault(key, _default(knob, limit) if default is None else default)
+    # A run made without these widgets may have a value below their first step.
+    lowest = min(knob.low + knob.step if knob.low_open else knob.low, math.inf if value is None else value)
+    highest = min(knob.high, limit or knob.high)
     if name == "top_p":
         # From the smallest step: p = 0 keeps nothing.
-        st.slider(knob.label, knob.step, knob.high, step=knob.step, help=knob.help, key=key, persist_state="session")
+        st.slider(knob.label, lowest, highest, step=knob.step, help=knob.help, key=key, persist_state="session")
         return
-    lowest = knob.low + knob.step if knob.low_open else knob.low
-    highest = min(knob.high, limit or knob.high)
     label = f"{knob.label} ({knob.unit})" if knob.unit and knob.unit not in knob.label else knob.label
     if knob.kind == "int":
         st.number_input(

@@ -19,11 +19,12 @@ from dashboard.history import History, RunStatus
 from dashboard.jobs import SILENT_FOR, Jobs
 from dashboard.sampling.catalogue import Choice, choose_default
 from dashboard.sampling.settings import KNOB, SamplingSettings
-from dashboard.sampling.store import ModelStore
+from dashboard.sampling.store import LoadState, ModelStore
 from dashboard.sampling.trace import StopReason
 
 GENERATE: Final = "dashboard/app_pages/generate.py"
 INSPECT: Final = "dashboard/app_pages/inspect.py"
+READ: Final = "dashboard/app_pages/read.py"
 HISTORY: Final = "dashboard/app_pages/history.py"
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$<>:&^=\"'])")
@@ -105,6 +106,18 @@ def settings_told(settings: SamplingSettings) -> list[str]:
     return [f"p = {p_value(settings.top_p)}", *told, f"seed {settings.seed}"]
 
 
+def changes_told(own: SamplingSettings, other: SamplingSettings) -> list[str]:
+    """What other settings do differently, knob by knob: ``temperature 0.7 instead of 1``."""
+    before, after = own.as_dict(), other.as_dict()
+    changed = [name for name in before if before[name] != after[name]]
+    return [f"{KNOB[name].label.lower()} {_told(name, after)} instead of {_told(name, before)}" for name in changed]
+
+
+def _told(name: str, values: dict[str, float | int | None]) -> str:
+    value = values[name]
+    return "off" if value == KNOB[name].off and KNOB[name].off != 1 else f"{value:g}"
+
+
 def ending(status: RunStatus, reason: StopReason | None) -> str:
     """How a run stands, in a few words."""
     if status == "finished":
@@ -114,3 +127,16 @@ def ending(status: RunStatus, reason: StopReason | None) -> str:
             "context": "context full",
         }.get(reason or "", "finished")
     return status
+
+
+def loading_line(state: LoadState, title: str) -> None:
+    """Where a model's loading stands."""
+    if state.stage == "downloading" and state.total:
+        st.progress(
+            min(1.0, state.done / state.total),
+            as_text(f"Fetching {title}: {state.done / 1e6:,.0f} of {state.total / 1e6:,.0f} MB"),
+        )
+    elif state.is_busy:
+        st.caption(as_text(f"Loading {title} …"))
+    elif state.stage == "failed":
+        st.error(as_text(state.error or ""), icon=":material/error:")

@@ -1,7 +1,18 @@
 // The token strip in the browser. Called by Streamlit on every run of the page with new data; what it knows of a strip
 // stays in `strips`, so that only what has changed is touched. Text is set with textContent and attributes alone.
 
-const REPORT_AFTER_MS = 80;
+// What uses the arrow keys itself, wherever it stands on the page.
+const OWN_ARROWS = [
+  "input:not([type=checkbox], [type=button])",
+  "textarea",
+  "select",
+  "audio",
+  "video",
+  "[contenteditable]:not([contenteditable=false])",
+  "[data-testid=stDataFrame]",
+  ...["application", "combobox", "dialog", "grid", "listbox", "menu", "menubar", "radiogroup"].map((role) => `[role=${role}]`),
+  ...["slider", "spinbutton", "tablist", "toolbar", "tree", "treegrid"].map((role) => `[role=${role}]`),
+].join(", ");
 const strips = new WeakMap();
 
 export default function ({ parentElement, data, setTriggerValue }) {
@@ -12,9 +23,15 @@ export default function ({ parentElement, data, setTriggerValue }) {
     strip = build(root);
     strips.set(root, strip);
   }
-  strip.report = (position) => setTriggerValue("position", position);
+  strip.choice.report = (position) => setTriggerValue("position", position);
+  walkWithKeys(strip, data.walksWithKeys);
   update(strip, data);
-  return () => hideCard(strip);
+  const call = ++strip.calls;
+  return () => {
+    hideCard(strip);
+    // Streamlit may end a call that was overtaken after the next one has begun.
+    if (call === strip.calls) walkWithKeys(strip, false);
+  };
 }
 
 // --- building ---------------------------------------------------------------------------------------------------
@@ -25,13 +42,11 @@ function build(root) {
     data: null,
     elements: [],
     signatures: [],
-    selected: null,
     focusable: null,
-    fromPage: undefined, // the choice that the page sent last
-    reported: new Set(), // choices sent to the page that it has not sent back yet
-    timer: 0,
-    report: () => {},
+    calls: 0,
   };
+  strip.choice = new Choice((position, before) => select(strip, position, before));
+  strip.onPageKey = (event) => onPageKey(strip, event);
   strip.legend = add(root, "div", "legend");
   strip.legendName = add(strip.legend, "span", "name");
   strip.legendLow = add(strip.legend, "span", "low");
@@ -55,7 +70,7 @@ function build(root) {
   strip.list.addEventListener("click", (event) => {
     const position = positionOf(event.target);
     if (position === null) return;
-    choose(strip, position);
+    strip.choice.choose(position);
     strip.elements[position].focus({ preventScroll: true });
   });
   strip.list.addEventListener("keydown", (event) => onKey(strip, event));
@@ -114,7 +129,7 @@ function update(strip, data) {
   }
   updateTokens(strip, data);
   updateStruck(strip, data.struck);
-  takeSelection(strip, data.selected);
+  strip.choice.take(data.selected);
   if (strip.elements.length && strip.focusable === null) makeFocusable(strip, 0);
 }
 
@@ -125,7 +140,7 @@ function updateTokens(strip, data) {
   if (same < strip.elements.length) {
     hideCard(strip);
     for (const element of strip.elements.splice(same)) element.remove();
-    if (strip.selected !== null && strip.selected >= same) strip.selected = null;
+    if (strip.choice.position !== null && strip.choice.position >= same) strip.choice.position = null;
     if (strip.focusable !== null && strip.focusable >= same) strip.focusable = null;
   }
   const fresh = document.createDocumentFragment();
@@ -185,32 +200,9 @@ function updateStruck(strip, struck) {
 
 // --- choosing ---------------------------------------------------------------------------------------------------
 
-// The page answers each choice with the choice itself, often after the user has walked on: such an echo must not pull
-// the outline back. Only a choice that did not come from here is taken over.
-function takeSelection(strip, selected) {
-  const isEcho = strip.reported.delete(selected);
-  const isNew = strip.fromPage !== selected || strip.selected === null;
-  strip.fromPage = selected;
-  if (isEcho || !isNew || strip.timer) return;
-  select(strip, selected);
-}
-
-function choose(strip, position) {
-  select(strip, position);
-  clearTimeout(strip.timer);
-  strip.timer = setTimeout(() => {
-    strip.timer = 0;
-    strip.reported.add(strip.selected);
-    strip.report(strip.selected);
-  }, REPORT_AFTER_MS);
-}
-
-function select(strip, position) {
-  strip.elements[strip.selected]?.setAttribute("aria-selected", "false");
-  const element = strip.elements[position];
-  strip.selected = element ? position : null;
-  if (!element) return;
-  element.setAttribute("aria-selected", "true");
+function select(strip, position, before) {
+  strip.elements[before]?.setAttribute("aria-selected", "false");
+  strip.elements[position]?.setAttribute("aria-selected", "true");
   makeFocusable(strip, position);
 }
 
@@ -233,8 +225,30 @@ function onKey(strip, event) {
   const next = destination(strip, position, event.key);
   if (next === null) return;
   event.preventDefault();
-  choose(strip, next);
-  strip.elements[next].focus();
+  // Who has scrolled on to a chart and walks on wants to see the chart.
+  const preventScroll = !isInSight(strip, position);
+  strip.choice.choose(next, event.repeat);
+  strip.elements[next].focus({ preventScroll });
+}
+
+function walkWithKeys(strip, walks) {
+  strip.choice.share(walks);
+  document.removeEventListener("keydown", strip.onPageKey);
+  if (walks) document.addEventListener("keydown", strip.onPageKey);
+}
+
+// Left and right walk wherever the focus is. The other keys scroll the page, as everybody expects of a page, unless the
+// chart that chooses steps was clicked last: there Home and End go to the ends of the run, as they do in the text.
+function onPageKey(strip, event) {
+  if (event.defaultPrevented || event.isComposing) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+  const path = event.composedPath().filter((place) => place instanceof Element);
+  const isOnChart = path.some((place) => place.matches("[data-chooses-steps]"));
+  const keys = isOnChart ? ["ArrowLeft", "ArrowRight", "Home", "End"] : ["ArrowLeft", "ArrowRight"];
+  if (!keys.includes(event.key) || !strip.elements.length) return;
+  if (path.some((place) => place.matches(OWN_ARROWS)) || document.querySelector("[role=dialog]")) return;
+  event.preventDefault();
+  strip.choice.choose(destination(strip, strip.choice.position ?? 0, event.key), event.repeat);
 }
 
 function destination(strip, position, key) {
@@ -279,6 +293,11 @@ function onNextLine(strip, position, direction) {
     }
   }
   return best;
+}
+
+function isInSight(strip, position) {
+  const { top, bottom } = boxOf(strip, position);
+  return bottom > 0 && top < window.innerHeight;
 }
 
 function boxOf(strip, position) {

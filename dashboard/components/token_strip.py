@@ -10,17 +10,16 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
+from dashboard.components.choice import reported_position, script, style
 from dashboard.components.colouring import SCALES, Colouring
 from dashboard.sampling.trace import Floats
 from dashboard.sampling.vocabulary import Piece
 
-_FOLDER: Final = Path(__file__).parent
 _LAST_C0_CONTROL: Final = 0x1F
 _CONTROL_PICTURES: Final = 0x2400
 # Joiners and variation selectors belong to the emoji and scripts that they stand in; the text is wrong
@@ -63,6 +62,7 @@ def token_strip(
     struck: Collection[int] = (),
     struck_note: str = "",
     on_choose: Callable[[int], object] | None = None,
+    keyboard: bool = False,
 ) -> int | None:
     """Show the strip and return the position of the token that is chosen now.
 
@@ -76,6 +76,8 @@ def token_strip(
         struck: positions of tokens that another p would have cut.
         struck_note: says what the strike means, in the legend.
         on_choose: called with the position before the page runs again, for pages that show the choice above the strip.
+        keyboard: whether the arrow keys walk through this strip wherever the focus is on the page, and charts that
+            choose steps choose them here; for at most one strip of a page.
 
     Returns:
         The position that the user has just chosen, otherwise ``selected``; None where no token stands.
@@ -83,9 +85,8 @@ def token_strip(
     chosen_slot = f"{key}:chosen"
 
     def remember() -> None:
-        position = st.session_state[key].get("position")
-        # A choice is a number that the browser sends: only one that a token has counts.
-        if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(tokens):
+        position = reported_position(key, len(tokens))
+        if position is not None:
             st.session_state[chosen_slot] = position
             if on_choose is not None:
                 on_choose(position)
@@ -101,6 +102,7 @@ def token_strip(
         selected=chosen,
         struck=struck,
         struck_note=struck_note,
+        keyboard=keyboard,
     )
     _component()(key=key, data=data, on_position_change=remember)
     return chosen
@@ -115,6 +117,7 @@ def payload(
     selected: int | None,
     struck: Collection[int],
     struck_note: str,
+    keyboard: bool = False,
 ) -> dict[str, Any]:
     """What the browser is sent: plain text and numbers. Each token is [runs, wash 0 to 100, facts]."""
     scale = SCALES[colouring]
@@ -127,6 +130,7 @@ def payload(
         "selected": selected,
         "struck": sorted(position for position in struck if 0 <= position < len(tokens)),
         "struckNote": struck_note,
+        "walksWithKeys": keyboard,
     }
 
 
@@ -181,6 +185,6 @@ def _component() -> ComponentRenderer:
     return st.components.v2.component(
         "nucleus_lens_token_strip",
         html='<div class="strip"></div>',
-        css=(_FOLDER / "token_strip.css").read_text(encoding="utf-8"),
-        js=(_FOLDER / "token_strip.js").read_text(encoding="utf-8"),
+        css=style("token_strip.css"),
+        js=script("token_strip.js"),
     )

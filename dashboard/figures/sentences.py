@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 from dashboard.figures.labels import visible
-from dashboard.sampling.trace import Step, Trace
+from dashboard.sampling.trace import Integers, Step, Trace
 from dashboard.sampling.vocabulary import Vocabulary
 
 _NBSP: Final = "\u00a0"
@@ -23,6 +23,7 @@ FACT_LABELS: Final = (
     "Probability, final",
     "Rank",
     "Surprisal",
+    "Entropy of the step",
     "Nucleus size",
     "In the nucleus from",
 )
@@ -101,17 +102,41 @@ def smallest_p_sentence(p: float) -> str:
     return f"the smallest p that could have written this text: {p:.3f}"
 
 
-def token_facts(trace: Trace, position: int, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """The numbers of the token drawn at ``position``, one for each of ``FACT_LABELS``."""
-    return (
-        visible(vocabulary.label(int(trace.token_ids[position])), longest=40),
-        percent(float(trace.raw_probability[position])),
-        percent(float(trace.final_probability[position])),
-        count(int(trace.rank[position])),
-        bits(float(trace.surprisal[position])),
-        f"{count(int(trace.nucleus_size[position]))} of {count(len(vocabulary))}",
-        _admitted(float(trace.admitting_p[position])).removeprefix("in the nucleus ").removeprefix("from "),
-    )
+def token_facts(
+    trace: Trace, vocabulary: Vocabulary, *, nucleus_sizes: Integers | None = None
+) -> list[tuple[str, ...]]:
+    """The numbers of each drawn token, one for each of ``FACT_LABELS``.
+
+    Args:
+        trace: the steps.
+        vocabulary: names the tokens.
+        nucleus_sizes: (steps,) at the p that is asked about, if that is not the trace's own.
+    """
+    sizes = trace.nucleus_size if nucleus_sizes is None else nucleus_sizes
+    in_all = count(len(vocabulary))
+    return [
+        (
+            visible(vocabulary.label(token_id), longest=40),
+            percent(raw),
+            percent(final),
+            count(rank),
+            bits(surprisal),
+            bits(entropy),
+            f"{count(size)} of {in_all}",
+            _admitted(admitting).removeprefix("in the nucleus ").removeprefix("from "),
+        )
+        for token_id, raw, final, rank, surprisal, entropy, size, admitting in zip(
+            trace.token_ids.tolist(),
+            trace.raw_probability.tolist(),
+            trace.final_probability.tolist(),
+            trace.rank.tolist(),
+            trace.surprisal.tolist(),
+            trace.entropy.tolist(),
+            sizes.tolist(),
+            trace.admitting_p.tolist(),
+            strict=True,
+        )
+    ]
 
 
 def _admitted(admitting_p: float) -> str:

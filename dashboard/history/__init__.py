@@ -4,7 +4,7 @@
 imported only when a database has to be brought up to date.
 """
 
-from dashboard.history.records import NewRun, RunPage, RunRecord, RunStatus, RunSummary
+from dashboard.history.records import BranchNode, NewRun, RunPage, RunRecord, RunStatus, RunSummary
 from dashboard.history.store import EndStatus, History
 
-__all__ = ["EndStatus", "History", "NewRun", "RunPage", "RunRecord", "RunStatus", "RunSummary"]
+__all__ = ["BranchNode", "EndStatus", "History", "NewRun", "RunPage", "RunRecord", "RunStatus", "RunSummary"]

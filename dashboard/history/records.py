@@ -123,3 +123,23 @@ class RunPage:
 
     rows: tuple[RunSummary, ...]
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchNode:
+    """One run of a family. ``token_ids`` are its first tokens from where it branches off, or from its beginning.
+
+    parent: public id of the run that it branches from at ``branch_position``. A branch whose parent was deleted has a
+    position and no parent.
+    """
+
+    public_id: str
+    parent: str | None
+    branch_position: int | None
+    output_tokens: int
+    status: RunStatus
+    top_p: float
+    temperature: float
+    seed: int
+    perplexity: float | None
+    token_ids: tuple[int, ...]

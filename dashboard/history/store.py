@@ -15,9 +15,9 @@ from sqlalchemy import delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dashboard.errors import HistoryError
-from dashboard.history import codec, migrate, queries, writes
+from dashboard.history import branches, codec, migrate, queries, writes
 from dashboard.history.database import Database
-from dashboard.history.records import NewRun, RunPage, RunRecord
+from dashboard.history.records import BranchNode, NewRun, RunPage, RunRecord
 from dashboard.history.tables import Experiment, Prompt, Run, StepRow, VocabularyRow
 from dashboard.sampling.trace import Step, StopReason, Trace
 from dashboard.sampling.vocabulary import Vocabulary
@@ -163,7 +163,10 @@ class History:
         now = _now()
         with self._database.write() as connection:
             key = queries.internal_id(connection, public_id)
-            tokens = connection.execute(select(Run.output_tokens).where(Run.id == key)).scalar_one()
+            tokens, branch = connection.execute(
+                select(Run.output_tokens, Run.branch_position).where(Run.id == key)
+            ).one()
+            drawn = tokens if branch is None else max(0, tokens - branch - 1)  # the others were given
             connection.execute(
                 update(Run)
                 .where(Run.id == key)
@@ -175,7 +178,7 @@ class History:
                     finished_at=now,
                     heartbeat_at=now,
                     seconds=seconds,
-                    tokens_per_second=tokens / seconds if seconds > 0 else None,
+                    tokens_per_second=drawn / seconds if seconds > 0 else None,
                     **queries.measured(connection, key),
                 )
             )
@@ -242,6 +245,11 @@ class History:
         """The stored steps of a run from ``position`` on; row 0 of the result is step ``position``."""
         with self._database.read() as connection:
             return queries.trace_since(connection, queries.internal_id(connection, public_id), position)
+
+    def family(self, public_id: str) -> tuple[BranchNode, ...]:
+        """The run that a run stems from, and all branches of that; every parent stands before its children."""
+        with self._database.read() as connection:
+            return branches.family(connection, public_id)
 
     def page(self, offset: int, limit: int) -> RunPage:
         """``limit`` runs after the newest ``offset`` ones, newest first, and the number of all runs."""

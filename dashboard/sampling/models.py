@@ -60,6 +60,16 @@ class LoadedModel:
     context_length: int
     eos_ids: frozenset[int]
 
+    @property
+    def start_id(self) -> int | None:
+        """The token that a text begins after: end of text, which stands between texts in training; else the BOS token.
+
+        None for a model that has neither.
+        """
+        ends = (i for i in sorted(self.vocabulary.special) if self.vocabulary.tokens[i] == b"<|endoftext|>")
+        bos: int | None = self.tokenizer.bos_token_id
+        return next(ends, bos)
+
     def encode(self, text: str) -> list[int]:
         """The token ids of a prompt, at least one; nothing is added, and ``<|endoftext|>`` is read as text.
 

@@ -107,6 +107,11 @@ class Vocabulary:
         """``label`` of each id."""
         return [self.label(int(i)) for i in token_ids]
 
+    def find(self, text: str) -> int | None:
+        """The token that reads as exactly this text, special ones aside; None if no single token does."""
+        wanted = text.encode("utf-8", errors="surrogatepass")
+        return next((i for i, raw in enumerate(self.tokens) if raw == wanted and i not in self.special), None)
+
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a sequence of ids; bytes that form no character become U+FFFD, as transformers does it."""
         return b"".join(self._bytes(int(i)) for i in token_ids).decode("utf-8", errors="replace")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dashboard.sampling.trace import SIZE_CURVE_P, Integers, Trace
+from dashboard.sampling.trace import SIZE_CURVE_P, Floats, Integers, Trace
 
 
 def is_admitted(admitting_p: ArrayLike, p: float) -> NDArray[np.bool_]:
@@ -44,3 +44,23 @@ def smallest_p(trace: Trace) -> float:
     0.0 for a run in which every token was the most probable one, and for one without steps.
     """
     return float(trace.admitting_p.max(initial=0.0))
+
+
+def nucleus_masses_at(trace: Trace, p: float) -> Floats:
+    """(steps,) mass of the nucleus at ``p`` in the distribution that reaches top-p.
+
+    Exact where the nucleus lies in the head, NaN where it reaches below it: no stored number tells that mass, which is
+    more than p by less than the probability of one token. Raises ValueError like ``nucleus_sizes_at``.
+    """
+    if p >= 1.0:
+        return np.ones(len(trace))
+    sizes = nucleus_sizes_at(trace, p)
+    masses = np.cumsum(trace.head_probabilities, axis=1, dtype=np.float64)
+    in_head = sizes <= masses.shape[1]
+    known = masses[np.arange(len(trace)), np.minimum(sizes, masses.shape[1]) - 1] / trace.reaching_mass
+    return np.where(in_head, np.minimum(known, 1.0), np.nan)
+
+
+def cut_tokens(trace: Trace, p: float) -> NDArray[np.bool_]:
+    """(steps,) whether top-p at ``p`` would have cut the token of a step, or something before top-p has."""
+    return ~is_admitted(trace.admitting_p, p) | (trace.rank > trace.reaching_size)

@@ -44,12 +44,12 @@ class Server:
 
 
 @contextmanager
-def served(folder: Path, log_name: str) -> Iterator[Server]:
-    """Start the app on the history in ``folder`` and end it afterwards."""
+def served(folder: Path, log_name: str, script: str = "streamlit_app.py") -> Iterator[Server]:
+    """Start the app, or another script of the repository, on the history in ``folder`` and end it afterwards."""
     port = _free_port()
     server = Server(f"http://localhost:{port}", folder / "history.db", folder / log_name)
     given = {"DATABASE_URL": f"sqlite:///{server.database}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.address", "localhost", "--server.port", str(port), "--server.fileWatcherType", "none"]
     with (
         server.log.open("w") as log,

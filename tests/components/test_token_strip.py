@@ -96,6 +96,7 @@ def test_the_payload_is_json_of_plain_text() -> None:
         "selected": 1,
         "struck": [],
         "struckNote": "",
+        "walksWithKeys": False,
     }
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from dashboard.figures.nucleus import WhatIf, nucleus_figure
-from dashboard.figures.palette import PALETTES
+from dashboard.figures.nucleus import nucleus_figure
 from dashboard.sampling.trace import Trace
-from dashboard.sampling.what_if import nucleus_sizes_at
 from tests.figures.factory import make_step, make_trace, zipf
 
 
@@ -33,12 +30,12 @@ def test_each_bar_is_the_nucleus_size_of_its_step(trace: Trace) -> None:
     assert 10 ** figure.layout.yaxis.range[1] > trace.nucleus_size.max()
 
 
-def test_a_click_anywhere_in_a_column_tells_the_position_of_the_step(trace: Trace) -> None:
+def test_the_numbers_of_a_step_are_found_anywhere_in_its_column(trace: Trace) -> None:
     columns = named(nucleus_figure(trace, top_p=0.9, theme="light").figure, "step")
-    assert list(columns.customdata) == [0, 1, 2, 3]
+    assert list(columns.x) == [1, 2, 3, 4]
     assert min(columns.y) >= trace.nucleus_size.max()
     assert columns.width == 1
-    assert columns.unselected.marker.opacity == 1
+    assert f"nucleus size {trace.nucleus_size[2]:,}" in columns.hovertext[2]
 
 
 def test_nothing_but_bars_moves_while_a_run_grows(trace: Trace) -> None:
@@ -49,38 +46,9 @@ def test_nothing_but_bars_moves_while_a_run_grows(trace: Trace) -> None:
     assert len({f.layout.height for f in figures}) == 1
 
 
-def test_another_p_is_a_line_over_the_bars(trace: Trace) -> None:
-    what_if = WhatIf(0.5, nucleus_sizes_at(trace, 0.5))
-    drawn = nucleus_figure(trace, top_p=0.9, theme="light", what_if=what_if)
-    line = named(drawn.figure, "what if")
-    assert list(line.y) == nucleus_sizes_at(trace, 0.5).tolist()
-    assert line.line.color == PALETTES["light"].cut
-    assert "At p = 0.5 it would be" in drawn.description
-
-
-def test_the_axis_has_room_for_the_sizes_at_another_p(trace: Trace) -> None:
-    everything = WhatIf(1.0, nucleus_sizes_at(trace, 1.0))
-    figure = nucleus_figure(
-        make_trace([trace.step(0)]), top_p=0.9, theme="light", what_if=WhatIf(1.0, everything.sizes[:1])
-    ).figure
-    assert 10 ** figure.layout.yaxis.range[1] > 20_000
-
-
-def test_the_chosen_step_is_marked(trace: Trace) -> None:
-    figure = nucleus_figure(trace, top_p=0.9, theme="dark", selected=2).figure
-    line = next(s for s in figure.layout.shapes if s.name == "chosen step")
-    assert line.x0 == line.x1 == 3
-    assert np.flatnonzero(named(figure, "nucleus size").marker.line.width).tolist() == [2]
-
-
-def test_a_choice_beyond_the_steps_marks_nothing(trace: Trace) -> None:
-    assert not nucleus_figure(trace, top_p=0.9, theme="light", selected=99).figure.layout.shapes
-
-
 def test_the_description_tells_the_spread(trace: Trace) -> None:
-    description = nucleus_figure(trace, top_p=0.9, theme="light", selected=0).description
+    description = nucleus_figure(trace, top_p=0.9, theme="light").description
     assert f"from 1 to {trace.nucleus_size.max():,}" in description
-    assert "Step 1 is chosen, with 1" in description
     assert nucleus_figure(make_trace([]), top_p=0.9, theme="light").description.endswith("no step yet.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from dashboard.figures import sentences
@@ -97,7 +98,15 @@ def test_the_smallest_p_has_three_decimals() -> None:
 
 
 def test_every_fact_has_a_label() -> None:
-    trace = make_trace([make_step([0.5, 0.3, 0.2], drawn=1)])
-    facts = sentences.token_facts(trace, 0, make_vocabulary(3, ["a", " b", "c"]))
+    trace = make_trace([make_step([0.5, 0.25, 0.25], drawn=1)])
+    [facts] = sentences.token_facts(trace, make_vocabulary(3, ["a", " b", "c"]))
     assert len(facts) == len(sentences.FACT_LABELS)
-    assert [plain(fact) for fact in facts] == ["␣b", "30.0 %", "30.0 %", "2", "1.7 bits", "3 of 3", "p > 0.5"]
+    told = ["␣b", "25.0 %", "25.0 %", "2", "2.0 bits", "1.5 bits", "3 of 3", "p > 0.5"]
+    assert [plain(fact) for fact in facts] == told
+
+
+def test_the_facts_tell_the_nucleus_at_the_p_that_is_asked_about() -> None:
+    trace = make_trace([make_step([0.5, 0.25, 0.25]), make_step([0.9, 0.05, 0.05])])
+    facts = sentences.token_facts(trace, make_vocabulary(3), nucleus_sizes=np.array([2, 1]))
+    place = sentences.FACT_LABELS.index("Nucleus size")
+    assert [row[place] for row in facts] == ["2 of 3", "1 of 3"]

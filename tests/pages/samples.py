@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import numpy as np
 from streamlit.testing.v1 import AppTest
 
 from dashboard.history import History
@@ -37,6 +39,16 @@ def store_run(
 def figures(app: AppTest) -> list[dict[str, Any]]:
     """The Plotly figures of a page, in its order."""
     return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def numbers(figure: dict[str, Any], name: str, axis: str) -> list[float]:
+    """The numbers of one axis of the one trace of that name, however Plotly has packed them."""
+    [found] = [trace for trace in figure["data"] if trace.get("name") == name]
+    packed = found[axis]
+    values = packed
+    if isinstance(packed, dict):
+        values = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"]).tolist()
+    return [float(value) for value in values]
 
 
 def shape(figure: dict[str, Any], name: str) -> dict[str, Any]:

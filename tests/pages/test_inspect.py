@@ -8,12 +8,13 @@ import sys
 from datetime import timedelta
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard.config import REPOSITORY
 from dashboard.history import History
 from dashboard.sampling.settings import SamplingSettings
 from tests.pages.conftest import Opener
-from tests.pages.samples import MARKUP, figures, markdown, plain, press, shape, shown, store_run
+from tests.pages.samples import MARKUP, figures, markdown, numbers, plain, press, shape, shown, store_run
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -51,12 +52,13 @@ def test_without_an_id_a_newer_run_that_has_no_steps_is_passed_over(open_page: O
 def test_a_step_is_shown_with_the_cut_where_the_run_made_it(open_page: Opener, history: History) -> None:
     run_id, steps = store_run(history)
     app = shown(open_page("inspect", run=run_id, step="4"))
-    bars, mass, nucleus = figures(app)
+    bars, mass, landscape = figures(app)
     assert shape(mass, "cut")["x0"] == steps[3].nucleus_size + 0.5
     assert shape(mass, "p")["y0"] == 0.85
     assert bars["data"][0]["x"][0] == pytest.approx(float(steps[3].head_probabilities[0]))
-    assert nucleus["data"][0]["y"] == [step.nucleus_size for step in steps]
-    assert shape(nucleus, "chosen step")["x0"] == 4
+    assert numbers(landscape, "nucleus size", "y") == [step.nucleus_size for step in steps]
+    assert numbers(landscape, "drawn", "y") == [step.rank for step in steps]
+    assert numbers(landscape, "cut", "y")[3] == steps[3].nucleus_size + 0.5
     assert app.subheader[0].value == "Step 4 of 12"
     assert not app.info
 
@@ -87,15 +89,41 @@ def test_another_p_moves_the_cut_and_counts_the_tokens_that_it_would_have_droppe
         assert shape(mass, "run's cut")["x0"] == steps[1].nucleus_size + 0.5
         struck_at[p] = [step.position for step in steps if step.admitting_p >= p]
         assert (
-            f"At p = {p}, {len(struck_at[p])} of 30 tokens would have been cut, the first of them at step "
-            f"{struck_at[p][0] + 1}." in plain(app)
+            f"At p = {p}, this text would have been impossible at {len(struck_at[p])} of 30 tokens, "
+            f"for the first time at step {struck_at[p][0] + 1}." in _answer(app)
         )
+        single = sum(int(step.size_curve[column]) == 1 for step in steps)
+        assert f"{single} of 30 steps would keep a single token" in _answer(app)
+        landscape = figures(app)[2]
+        assert numbers(landscape, "nucleus size", "y") == [int(step.size_curve[column]) for step in steps]
+        assert numbers(landscape, "other size", "y")[:30] == [step.nucleus_size for step in steps]
+        assert app.query_params["p"] == str(p)
     assert 0 < len(struck_at[0.5]) < len(struck_at[0.1])
     app = shown(app.select_slider[0].set_value(1.0).run())
-    assert "At p = 1 this text would still have been possible." in plain(app)
+    assert "At p = 1, this text would still have been possible." in _answer(app)
     app = shown(app.select_slider[0].set_value(0.85).run())
     assert not any("would" in text for text in plain(app))
+    assert "p" not in app.query_params
     assert shape(figures(app)[1], "cut")["x0"] == steps[1].nucleus_size + 0.5
+
+
+def test_a_p_in_the_address_is_asked_about_and_nonsense_there_is_passed_over(
+    open_page: Opener, history: History
+) -> None:
+    run_id, _ = store_run(history)
+    assert open_page("inspect", run=run_id, p="0.5").select_slider[0].value == 0.5
+    for p in ("nonsense", "0", "-1", "0.12345", "1e400", ""):
+        assert shown(open_page("inspect", run=run_id, p=p)).select_slider[0].value == 0.85
+
+
+def test_other_settings_need_the_model_and_say_so(open_page: Opener, history: History) -> None:
+    run_id, _ = store_run(history)
+    app = open_page("inspect", run=run_id)
+    app = shown(app.number_input(key=f"run-{run_id}-what-if-temperature").set_value(0.5).run())
+    assert "Pocket GPT-2 is needed to replay the text with other settings, and is not in memory." in plain(app)
+    assert "Load the model" in [button.label for button in app.button]
+    app = shown(press(app, "Back to how it is"))
+    assert not any("needed to replay" in text for text in plain(app))
 
 
 @pytest.mark.parametrize("top_p", [0.333, 0.9999, 1.0, 1e-6])
@@ -125,7 +153,7 @@ def test_an_interrupted_run_shows_what_it_had_written(open_page: Opener, history
         "The run was interrupted after 5 tokens, because the application ended; what it had written is here: "
         "run it again for the whole text\\.".replace(":", "\\:")
     ]
-    assert figures(app)[2]["data"][0]["y"] == [step.nucleus_size for step in steps]
+    assert numbers(figures(app)[2], "nucleus size", "y") == [step.nucleus_size for step in steps]
 
 
 def test_a_run_that_still_grows_is_told_as_such(open_page: Opener, history: History) -> None:
@@ -149,6 +177,12 @@ def test_tokens_are_never_read_as_markup_by_a_figure(open_page: Opener, history:
     assert marked, "some step has such a token among its bars"
     app = shown(open_page("inspect", run=run_id, step=str(marked[0] + 1)))
     assert not [value for figure in figures(app) for value in _strings(figure) if "<b>x</b>" in value]
+
+
+def _answer(app: AppTest) -> str:
+    """What the page says of the p that is asked about."""
+    [answer] = [text for text in plain(app) if text.startswith(("At p", "With "))]
+    return answer
 
 
 def _strings(value: object) -> list[str]:
