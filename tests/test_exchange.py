@@ -60,6 +60,14 @@ def test_the_keys_are_those_of_the_design() -> None:
         assert list(step["last_kept"]) == ["token_id", "text", "probability"]
 
 
+def test_a_branch_tells_its_parent_and_where_it_parts_from_it() -> None:
+    branch = replace(RECORD, parent="0" * 36, branch_position=2)
+    document = run_document(branch, TRACE, VOCABULARY)
+    assert (document["parent"], document["branch_position"]) == ("0" * 36, 2)
+    orphan = run_document(replace(branch, parent=None), TRACE, VOCABULARY)
+    assert (orphan["parent"], orphan["branch_position"]) == (None, 2)
+
+
 def test_the_run_is_told_as_it_was() -> None:
     document = run_document(RECORD, TRACE, VOCABULARY)
     assert (document["format"], document["version"]) == ("nucleus-lens/run", 1)

@@ -18,11 +18,20 @@ import pytest
 
 from dashboard import jobs as jobs_module
 from dashboard.config import REPOSITORY, read_config
-from dashboard.errors import HistoryBusy, HistoryFull, ModelFilesError, ModelNotFound, PromptError, QueueFull
+from dashboard.errors import (
+    HistoryBusy,
+    HistoryFull,
+    ModelFilesError,
+    ModelNotFound,
+    PromptError,
+    QueueFull,
+    RunNotFound,
+)
 from dashboard.history import History, NewRun
-from dashboard.jobs import Job, Jobs
+from dashboard.jobs import Branch, Job, Jobs
 from dashboard.sampling.catalogue import CatalogueEntry
 from dashboard.sampling.downloads import Progress, ProgressReport
+from dashboard.sampling.engine import Drawn, generate
 from dashboard.sampling.settings import SamplingSettings
 from dashboard.sampling.store import ModelStore
 from dashboard.sampling.trace import Step
@@ -174,6 +183,68 @@ def test_a_run_is_stored_as_the_engine_draws_it(jobs: Jobs, history: History) ->
     assert record.measures is not None
     assert job.output == record.output
     assert (job.error, job.unsaved) == (None, None)
+
+
+def branch_of(history: History, job: Job, position: int, token_id: int) -> Branch:
+    """The branch of an ended run that has another token at a step."""
+    assert job.run_id is not None
+    before = history.trace(job.run_id).token_ids[:position].tolist()
+    return Branch(job.run_id, position, job.prompt_ids, (*before, token_id))
+
+
+def test_a_branch_is_stored_as_the_engine_draws_it_after_its_parents_tokens(jobs: Jobs, history: History) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    branch = branch_of(history, parent, 5, 42)
+    job = ended(jobs.submit(PROMPT, settings(14, seed=9), "pocket", branch))
+    record = history.run(job.run_id or "")
+    assert (record.parent, record.branch_position) == (parent.run_id, 5)
+    assert record.prompt_token_ids == parent.prompt_ids
+    assert (record.status, record.output_tokens) == ("finished", 14)
+    events = generate(cast(Any, Tiny()), parent.prompt_ids, [settings(14, seed=9)], given_ids=branch.given_ids)
+    steps = [event.step for event in events if isinstance(event, Drawn)]
+    assert_stored(history, job, steps)
+    assert [step.token_id for step in steps][:6] == list(branch.given_ids)
+    alone, _ = run(cast(Any, Tiny()), [*parent.prompt_ids, *branch.given_ids], [settings(8, seed=9)])
+    assert [step.token_id for step in steps][6:] == [step.token_id for step in alone[0]]
+
+
+def test_the_speed_of_a_branch_counts_what_it_drew(jobs: Jobs, history: History) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    job = ended(jobs.submit(PROMPT, settings(8), "pocket", branch_of(history, parent, 5, 42)))
+    assert job.tokens_per_second == pytest.approx(2 / job.seconds)
+    only_given = ended(jobs.submit(PROMPT, settings(6), "pocket", branch_of(history, parent, 5, 42)))
+    assert only_given.tokens_per_second is None
+    assert len(only_given.steps) == 6
+
+
+def test_a_stopped_branch_keeps_its_steps(jobs: Jobs, history: History, model: Tiny) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    branch = branch_of(history, parent, 5, 42)
+    model.model.before = lambda number: time.sleep(0.01)
+    job = jobs.submit(PROMPT, settings(60), "pocket", branch)
+    until(lambda: len(job.steps) > len(branch.given_ids))
+    jobs.stop(job)
+    ended(job)
+    record = history.run(job.run_id or "")
+    assert (record.status, record.parent, record.branch_position) == ("stopped", parent.run_id, 5)
+    assert record.output_tokens == len(job.steps) > 6
+
+
+def test_a_branch_of_a_run_that_was_deleted_is_refused_before_anything_is_queued(jobs: Jobs, history: History) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    branch = branch_of(history, parent, 5, 42)
+    history.delete_run(branch.parent)
+    with pytest.raises(RunNotFound):
+        jobs.submit(PROMPT, settings(), "pocket", branch)
+    assert history.page(0, 5).total == 0
+
+
+def test_a_branch_that_leaves_no_room_in_the_context_is_refused(jobs: Jobs, history: History) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    assert parent.run_id is not None
+    full = Branch(parent.run_id, 0, parent.prompt_ids, (1,) * (96 - len(parent.prompt_ids)))
+    with pytest.raises(PromptError, match="at most 96"):
+        jobs.submit(PROMPT, settings(), "pocket", full)
 
 
 def test_a_run_without_a_seed_is_given_one_that_repeats_it(jobs: Jobs, history: History) -> None:

@@ -77,3 +77,10 @@ def test_a_damaged_pack_is_refused(damaged: bytes) -> None:
 def test_a_missing_vocabulary_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"vocab\.json"):
         Vocabulary.from_gpt2_file(tmp_path / "vocab.json")
+
+
+def test_a_token_is_found_by_its_exact_text_and_special_ones_are_names() -> None:
+    vocabulary = Vocabulary((b"a", b" a", "é".encode(), b"<|endoftext|>"), frozenset({3}))
+    assert [vocabulary.find(text) for text in ("a", " a", "é", "b", "", "<|endoftext|>", "\ud800")] == [
+        0, 1, 2, None, None, None, None,
+    ]  # fmt: skip

@@ -1,0 +1,234 @@
+"""The landscape tells of every step and rank what the trace tells: cells, contour, path and the rows beneath."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboard.figures.landscape import CutLine, landscape_figure
+from dashboard.figures.landscape_cells import cells_of, row_edges
+from dashboard.figures.palette import PALETTES, Theme
+from dashboard.sampling.trace import HEAD_SIZE, SIZE_CURVE_P, Step, Trace
+from dashboard.sampling.what_if import nucleus_masses_at, nucleus_sizes_at
+from tests.figures.factory import make_step, make_trace, make_vocabulary, zipf
+
+V = 20_000
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    shapes = [(4.0, 0), (1.5, 7), (1.0, 300), (0.3, 4_000)]
+    return make_trace([make_step(zipf(V, power), drawn=drawn, position=i) for i, (power, drawn) in enumerate(shapes)])
+
+
+def cut_at(trace: Trace, p: float) -> CutLine:
+    if p == 0.9:
+        return CutLine("p = 0.9", p, trace.nucleus_size, trace.nucleus_mass)
+    return CutLine(f"p = {p}", p, nucleus_sizes_at(trace, p), nucleus_masses_at(trace, p))
+
+
+def figure(trace: Trace, p: float = 0.9, *, vocabulary: int = V, theme: Theme = "light", compare: bool = False) -> Any:
+    other = cut_at(trace, 0.9) if compare else None
+    return landscape_figure(
+        trace, cut=cut_at(trace, p), vocabulary=make_vocabulary(vocabulary), theme=theme, other=other
+    ).figure
+
+
+def named(drawn: Any, name: str) -> Any:
+    [found] = [trace for trace in drawn.data if trace.name == name]
+    return found
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.9, 0.999, 1.0])
+def test_the_contour_stands_below_the_last_rank_kept_for_the_width_of_its_step(trace: Trace, p: float) -> None:
+    contour = named(figure(trace, p), "cut")
+    assert contour.line.shape == "hv"
+    assert contour.line.color == PALETTES["light"].cut
+    assert list(contour.x) == [0.5, 1.5, 2.5, 3.5, 4.5]
+    expected = (trace.nucleus_size if p == 0.9 else nucleus_sizes_at(trace, p)) + 0.5
+    assert list(contour.y) == [*expected, expected[-1]]
+
+
+def test_ties_at_the_cut_do_not_move_the_contour() -> None:
+    step = make_step([0.25, 0.25, 0.25, 0.25], top_p=0.5)
+    drawn = figure(make_trace([step]), vocabulary=4)
+    assert named(drawn, "cut").y[0] == step.nucleus_size + 0.5 == 2.5
+
+
+def test_a_nucleus_of_one_token_and_a_vocabulary_of_one_are_drawn() -> None:
+    assert named(figure(make_trace([make_step([1.0])]), vocabulary=1), "cut").y[0] == 1.5
+    assert named(figure(make_trace([make_step([0.99, 0.005, 0.005])]), vocabulary=3), "cut").y[0] == 1.5
+
+
+def test_the_axis_of_ranks_is_logarithmic_goes_down_and_holds_every_cut_and_drawn_token(trace: Trace) -> None:
+    for p in (0.5, 0.9, 1.0):
+        axis = figure(trace, p).layout.yaxis
+        low, high = axis.range
+        assert axis.type == "log"
+        assert low > high
+        assert 10**high == pytest.approx(0.5)
+        assert 10**low >= max(cut_at(trace, p).sizes.max(), trace.rank.max())
+        assert 10**low <= V + 0.501
+
+
+def test_the_drawn_tokens_are_a_path_through_their_ranks(trace: Trace) -> None:
+    path = named(figure(trace), "drawn")
+    assert path.mode == "lines+markers"
+    assert list(path.x) == [1, 2, 3, 4]
+    assert list(path.y) == trace.rank.tolist() == [1, 8, 301, 4_001]
+
+
+def test_drawn_tokens_below_the_cut_are_hollow(trace: Trace) -> None:
+    path = named(figure(trace, 0.3), "drawn")
+    sizes = nucleus_sizes_at(trace, 0.3)
+    assert list(path.marker.color) == [int(rank > size) for rank, size in zip(trace.rank, sizes, strict=True)]
+    assert path.marker.colorscale[1][1] == PALETTES["light"].background
+    assert sum(path.marker.color) == 3
+
+
+def test_the_cells_of_single_ranks_in_the_head_have_the_stored_probability(trace: Trace) -> None:
+    drawn = named(figure(trace), "probability")
+    edges = np.asarray(drawn.y)
+    single = np.flatnonzero(np.diff(edges) == 1)
+    assert len(single) >= 10
+    for row in single:
+        rank = int(edges[row] + 0.5)
+        np.testing.assert_allclose(
+            10.0 ** np.asarray(drawn.z)[row], trace.head_probabilities[:, rank - 1], rtol=2e-4, atol=1e-11
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(power=st.floats(0.05, 3.0), size=st.integers(1, 5_000), depth=st.integers(1, 5_000))
+def test_the_cells_hold_the_mass_of_their_ranks_to_within_one_token(power: float, size: int, depth: int) -> None:
+    shaped = zipf(size, power)
+    step = make_step(shaped)
+    cells = cells_of(make_trace([step]), min(depth, size))
+    for first, end, log in zip(cells.edges[:-1] + 0.5, cells.edges[1:] + 0.5, cells.log_probability[:, 0], strict=True):
+        ranks = shaped[int(first) - 1 : min(int(end) - 1, size)]
+        if not len(ranks):
+            assert np.isnan(log)
+            continue
+        # Below the head the size curve tells where p is reached, and between two of its points the mean is shown.
+        within = 1e-5 if end - 1 <= HEAD_SIZE else 0.011 + float(shaped[min(HEAD_SIZE, size) - 1])
+        assert 10.0**log * len(ranks) == pytest.approx(ranks.sum(), abs=within)
+
+
+def test_the_cells_add_up_to_the_whole_distribution(trace: Trace) -> None:
+    cells = cells_of(trace, V)
+    ranks = np.diff(np.minimum(cells.edges - 0.5, V))
+    np.testing.assert_allclose((10.0**cells.log_probability * ranks[:, None]).sum(axis=0), 1.0, atol=1e-4)
+
+
+def test_rows_hold_single_ranks_first_and_are_few(trace: Trace) -> None:
+    edges = row_edges(50_257)
+    assert edges[:6].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+    assert (np.diff(edges) >= 1).all()
+    assert edges[-1] >= 50_257
+    assert len(edges) < 75
+
+
+def test_tokens_that_top_k_took_out_have_no_cell() -> None:
+    step = make_step(zipf(1_000), top_k=5)
+    cells = cells_of(make_trace([step]), 100)
+    assert np.isfinite(cells.log_probability[:5, 0]).all()
+    assert np.isnan(cells.log_probability[cells.edges[:-1] >= 300]).all()
+
+
+def test_all_rows_share_one_axis_of_steps(trace: Trace) -> None:
+    drawn = figure(trace)
+    layout = drawn.layout.to_plotly_json()
+    assert [name for name in layout if name.startswith("xaxis")] == ["xaxis"]
+    rows = [name for name in layout if name.startswith("yaxis")]
+    assert len(rows) == 5
+    domains = sorted(layout[row].get("domain") for row in rows)
+    assert all(high < low for (_, high), (low, _) in pairwise(domains))
+    assert all(layout[row]["fixedrange"] for row in rows)
+    assert {trace.xaxis for trace in drawn.data} <= {None, "x"}
+    assert drawn.layout.xaxis.fixedrange is False
+    assert (drawn.layout.hovermode, drawn.layout.hoversubplots, drawn.layout.dragmode) == ("x", "axis", "zoom")
+
+
+def test_the_rows_beneath_tell_sizes_masses_entropy_surprisal_and_rank(trace: Trace) -> None:
+    drawn = figure(trace)
+    assert list(named(drawn, "nucleus size").y) == trace.nucleus_size.tolist()
+    assert list(named(drawn, "kept mass").y)[:-1] == trace.nucleus_mass.tolist()
+    assert list(named(drawn, "p").y) == [0.9, 0.9]
+    assert named(drawn, "kept mass").fill == "tonexty"
+    assert list(named(drawn, "entropy").y) == trace.entropy.tolist()
+    assert list(named(drawn, "surprisal").y) == trace.surprisal.tolist()
+    assert list(named(drawn, "rank").y) == trace.rank.tolist()
+
+
+def test_a_compared_cut_is_dotted_over_ranks_and_sizes(trace: Trace) -> None:
+    drawn = figure(trace, 0.5, compare=True)
+    assert list(named(drawn, "other cut").y)[:-1] == (trace.nucleus_size + 0.5).tolist()
+    assert named(drawn, "other cut").line.dash == "dot"
+    assert list(named(drawn, "other size").y)[:-1] == trace.nucleus_size.tolist()
+    assert list(named(drawn, "nucleus size").y) == nucleus_sizes_at(trace, 0.5).tolist()
+    assert not [t for t in figure(trace, 0.5).data if t.name.startswith("other")]
+
+
+def test_what_later_settings_keep_is_a_line_of_its_own() -> None:
+    steps = [make_step(zipf(100), min_p=0.3, position=i) for i in range(3)]
+    drawn = figure(make_trace(steps), vocabulary=100)
+    assert list(named(drawn, "kept").y)[:-1] == [step.kept_size for step in steps]
+    assert steps[0].kept_size < steps[0].nucleus_size
+    assert any("kept by all settings" in note.text for note in drawn.layout.annotations)
+
+
+def test_tokens_are_never_read_as_markup() -> None:
+    step = make_step([0.5, 0.3, 0.2], drawn=1)
+    drawn = landscape_figure(
+        make_trace([step]),
+        cut=CutLine("<b>p</b>", 0.9, np.array([2]), np.array([0.8])),
+        vocabulary=make_vocabulary(3, ["a", "<i>$x$", "c"]),
+        theme="light",
+    ).figure
+    assert "<i>" not in str(drawn.to_json())
+    assert "<b>p</b>" not in str(drawn.to_json())
+
+
+def test_a_replayed_token_that_nothing_keeps_does_not_break_it(trace: Trace) -> None:
+    odd = replace(
+        trace,
+        probability=np.zeros(4),
+        rank=np.full(4, V),
+        surprisal=np.array([np.inf, 1, 2, 3]),
+        admitting_p=np.ones(4),
+    )
+    drawn = figure(odd)
+    assert np.isnan(named(drawn, "surprisal").y[0])
+    assert 10 ** drawn.layout.yaxis.range[0] >= V
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_key_names_every_mark_in_its_colour(trace: Trace, theme: Theme) -> None:
+    palette = PALETTES[theme]
+    title = figure(trace, 0.5, theme=theme, compare=True).layout.title.text
+    for colour, word in ((palette.cut, "cut at p = 0.5"), (palette.drawn, "drawn"), (palette.text, "p = 0.9")):
+        assert colour in title
+        assert word in title
+    assert "below the cut" in title
+
+
+def test_the_description_tells_the_spread_in_words(trace: Trace) -> None:
+    told = landscape_figure(
+        trace, cut=cut_at(trace, 0.9), vocabulary=make_vocabulary(V), theme="light", other=cut_at(trace, 0.5)
+    ).description
+    assert f"from {trace.nucleus_size.min():,} to {trace.nucleus_size.max():,}" in told
+    assert "each of 4 steps" in told
+    assert "For comparison, p = 0.5" in told
+
+
+def test_three_hundred_steps_are_a_figure_of_modest_size() -> None:
+    step: Step = make_step(zipf(50_257, 1.1), drawn=40)
+    trace = make_trace([replace(step, position=i) for i in range(300)])
+    assert len(SIZE_CURVE_P) == trace.size_curves.shape[1]
+    assert len(figure(trace, vocabulary=50_257).to_json()) < 400_000
