@@ -22,6 +22,7 @@ _FRAME: Final = 110
 _PARTING_HEIGHT: Final = 400
 _STEPS_BEFORE: Final = 8  # shared steps shown before two runs part
 _LABEL_LENGTH: Final = 30
+_LATE: Final = 0.4  # share of the axis after which a name no longer fits on a phone
 _LOWEST: Final = 0.7  # below a nucleus of one
 
 
@@ -79,11 +80,12 @@ def tree_figure(nodes: Sequence[Node], *, current: str, vocabulary: Vocabulary, 
     for node in sorted(nodes, key=lambda node: node.public_id in way):
         until = way.get(node.public_id, 0)
         _draw_lane(figure, node, lanes, until, palette)
+    longest = max(1, *(node.output_tokens for node in nodes))
     for node in nodes:
-        _name_lane(figure, node, lanes[node.public_id], node.public_id == current, vocabulary, palette)
+        lane, is_current = lanes[node.public_id], node.public_id == current
+        _name_lane(figure, node, lane, vocabulary, palette, is_current=is_current, longest=longest)
     figure.add_trace(_targets(nodes, lanes))
-    longest = max(node.output_tokens for node in nodes)
-    figure.update_xaxes(range=[0, max(longest, 1) + 1], title_text="step", showgrid=False, tickformat=",d", nticks=11)
+    figure.update_xaxes(range=[0, longest + 1], title_text="step", showgrid=False, tickformat=",d", nticks=11)
     figure.update_yaxes(range=[len(nodes) - 0.45, -0.75], showticklabels=False, showgrid=False, showline=False)
     figure.update_layout(barmode="overlay", margin={"l": 12})
     return Drawn(figure, _tree_description(nodes, current, vocabulary))
@@ -140,18 +142,27 @@ def _start(node: Node) -> float:
 
 
 def _name_lane(
-    figure: go.Figure, node: Node, lane: int, is_current: bool, vocabulary: Vocabulary, palette: Palette
+    figure: go.Figure,
+    node: Node,
+    lane: int,
+    vocabulary: Vocabulary,
+    palette: Palette,
+    *,
+    is_current: bool,
+    longest: int,
 ) -> None:
+    """What a run says first, over its lane; tied to the end of the axis where it begins too late to fit."""
     words = f"“{_words(node, vocabulary)}”"
     told = f"<b>{words}</b>" if is_current else words
+    begins_late = _start(node) > longest * _LATE
     figure.add_annotation(
-        x=_start(node),
+        x=longest + 1 if begins_late else _start(node),
         y=lane,
         text=f"{told}, p = {p_value(node.top_p)}, {count(node.output_tokens)} tokens",
         showarrow=False,
-        xanchor="left",
+        xanchor="right" if begins_late else "left",
         yanchor="bottom",
-        xshift=6,
+        xshift=0 if begins_late else 6,
         font={"color": palette.text if is_current else palette.secondary, "size": SMALL_TEXT_SIZE},
         bgcolor=palette.background,
         borderpad=1,

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.figures.canvas import Drawn, new_figure
-from dashboard.figures.palette import PALETTES, Palette, Theme
+from dashboard.figures.palette import PALETTES, Palette, Theme, translucent
 from dashboard.figures.samplers import NEEDS_THE_MODEL, lane_words
 from dashboard.figures.sentences import count
 from dashboard.sampling.samplers import SAMPLER
@@ -32,7 +32,7 @@ def sampler_sizes_figure(sizes: Mapping[str, Sizes], values: Mapping[str, float]
     """The kept size of every step, one row for each sampler over the same steps, all on the same log scale.
 
     Seven lines over each other could not be told apart; in rows, a step is one column. The first sampler stands as a
-    thin line in the other rows. Does not depend on the chosen step.
+    dotted line in the other rows. Does not depend on the chosen step.
 
     Args:
         sizes: (steps,) kept sizes by sampler, in the order of the rows; NaN leaves a gap.
@@ -48,13 +48,12 @@ def sampler_sizes_figure(sizes: Mapping[str, Sizes], values: Mapping[str, float]
     figure = new_figure(
         palette,
         "Tokens kept at every step",
-        [f"Thin line in every row: {SAMPLER[first].told(values[first])}"],
+        [f"Dotted in every row: {SAMPLER[first].told(values[first])}"],
         height=_SIZES_TOP + plot + _BOTTOM,
         bottom=_BOTTOM,
     )
     figure.update_layout(
         margin={"t": _SIZES_TOP, "l": _MARGIN},
-        bargap=0.12,
         hovermode="x unified",
         hoversubplots="axis",
         uirevision="sampler-sizes",
@@ -82,7 +81,7 @@ def sampler_sizes_figure(sizes: Mapping[str, Sizes], values: Mapping[str, float]
         }
         figure.update_layout({_axis(row).replace("y", "yaxis"): {**figure.layout.yaxis.to_plotly_json(), **scale}})
         told = SAMPLER[name].told(values[name])
-        figure.add_trace(_size_bars(told, of, row, palette))
+        figure.add_trace(_line(told, of, row, palette))
         if row and np.isfinite(of).any():
             figure.add_trace(_comparison(sizes[first], row, palette))
         words = lane_words(told, _range_words(of), palette)
@@ -99,13 +98,18 @@ def _plain(sizes: Sizes) -> list[int | None]:
     return [None if math.isnan(size) else int(size) for size in sizes.tolist()]
 
 
-def _size_bars(told: str, sizes: Sizes, row: int, palette: Palette) -> go.Bar:
-    return go.Bar(
+def _line(told: str, sizes: Sizes, row: int, palette: Palette) -> go.Scatter:
+    return go.Scatter(
         name=told,
         x=list(range(1, len(sizes) + 1)),
         y=_plain(sizes),
         yaxis=_axis(row),
-        marker={"color": palette.kept, "line": {"width": 0}},
+        # Dots, because a line needs two steps, and a step between two gaps is known too.
+        mode="lines+markers",
+        line={"shape": "hvh", "color": palette.kept, "width": 1.5},
+        marker={"color": palette.kept, "size": 3},
+        fill="tozeroy",
+        fillcolor=translucent(palette.kept, 0.22),
         hovertemplate=f"{told}: %{{y:,}}<extra></extra>",
     )
 
@@ -117,7 +121,7 @@ def _comparison(sizes: Sizes, row: int, palette: Palette) -> go.Scatter:
         y=_plain(sizes),
         yaxis=_axis(row),
         mode="lines",
-        line={"shape": "hvh", "color": palette.text, "width": 1},
+        line={"shape": "hvh", "color": palette.text, "width": 1, "dash": "dot"},
         hoverinfo="skip",
     )
 
