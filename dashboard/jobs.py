@@ -59,6 +59,7 @@ class Job:
 
     settings: with a seed. run_id: public id of the stored run, once there is one. error: a sentence for the user.
     unsaved: a sentence while steps could not be stored. stored: how many of the steps are in the history.
+    drawing_at: when the first token began to be drawn; the given ones of a branch come before, many at a time.
     """
 
     prompt: str
@@ -75,6 +76,7 @@ class Job:
     error: str | None = None
     unsaved: str | None = None
     started_at: float | None = None
+    drawing_at: float | None = None
     ended_at: float | None = None
     stored: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -117,7 +119,10 @@ class Job:
     def tokens_per_second(self) -> float | None:
         """Speed so far, of the tokens that were drawn; None before the first of them."""
         drawn = len(self.steps) - len(self.given_ids)
-        return drawn / self.seconds if drawn > 0 and self.seconds > 0 else None
+        if self.drawing_at is None or drawn <= 0:
+            return None
+        seconds = (self.ended_at or time.monotonic()) - self.drawing_at
+        return drawn / seconds if seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -167,10 +172,11 @@ class Jobs:
             PromptError: the prompt is empty or too long, if the model is there to tell.
             ModelNotFound: no such model is offered.
             RunNotFound: the run to branch from is not there any more.
+            ModelError: another model of that name wrote the run to branch from, if the model is there to tell.
             HistoryError: the run cannot be stored.
         """
         if branch is not None:
-            self._history.run(branch.parent)
+            self._history.run(branch.parent)  # raises before anything is queued, also while the model is not there
         job = Job(prompt, settings.with_seed(), model_name, branch)
         with self._lock:
             self._check_room()
@@ -237,7 +243,13 @@ class Jobs:
 
         job.model = model
         job.prompt_ids = job.branch.prompt_ids if job.branch else tuple(model.encode(job.prompt))
-        check_prompt(len(job.prompt_ids) + len(job.given_ids), model.context_length)
+        if job.branch is not None and self._history.run(job.branch.parent).model_fingerprint != model.fingerprint:
+            raise ModelError(
+                f"{model.title} has other weights now than when it wrote the run to continue, so it cannot go on from "
+                "there: start a new run with the same prompt."
+            )
+        # The last given token may fill the context, as the last drawn one may.
+        check_prompt(len(job.prompt_ids) + max(0, len(job.given_ids) - 1), model.context_length)
         self._history.save_vocabulary(model.vocabulary)
         run = NewRun.by(model, job.prompt, job.prompt_ids, job.settings)
         if job.branch is not None:
@@ -290,6 +302,8 @@ class Jobs:
 
         job.phase = "running"
         job.started_at = flushed_at = time.monotonic()
+        if job.branch is None:
+            job.drawing_at = job.started_at
         events = generate(
             model,
             job.prompt_ids,
@@ -303,6 +317,8 @@ class Jobs:
                 reason = event.reason
                 continue
             job.steps.append(event.step)
+            if len(job.steps) == len(job.given_ids):
+                job.drawing_at = time.monotonic()
             if time.monotonic() - flushed_at >= _FLUSH_SECONDS:
                 self._try_to_store(job)
                 flushed_at = time.monotonic()

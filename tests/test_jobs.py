@@ -21,6 +21,7 @@ from dashboard.config import REPOSITORY, read_config
 from dashboard.errors import (
     HistoryBusy,
     HistoryFull,
+    ModelError,
     ModelFilesError,
     ModelNotFound,
     PromptError,
@@ -211,7 +212,9 @@ def test_a_branch_is_stored_as_the_engine_draws_it_after_its_parents_tokens(jobs
 def test_the_speed_of_a_branch_counts_what_it_drew(jobs: Jobs, history: History) -> None:
     parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
     job = ended(jobs.submit(PROMPT, settings(8), "pocket", branch_of(history, parent, 5, 42)))
-    assert job.tokens_per_second == pytest.approx(2 / job.seconds)
+    assert job.drawing_at is not None
+    assert job.ended_at is not None
+    assert job.tokens_per_second == pytest.approx(2 / (job.ended_at - job.drawing_at))
     only_given = ended(jobs.submit(PROMPT, settings(6), "pocket", branch_of(history, parent, 5, 42)))
     assert only_given.tokens_per_second is None
     assert len(only_given.steps) == 6
@@ -239,12 +242,50 @@ def test_a_branch_of_a_run_that_was_deleted_is_refused_before_anything_is_queued
     assert history.page(0, 5).total == 0
 
 
-def test_a_branch_that_leaves_no_room_in_the_context_is_refused(jobs: Jobs, history: History) -> None:
+def test_a_branch_may_fill_the_context_but_not_exceed_it(jobs: Jobs, history: History) -> None:
     parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
     assert parent.run_id is not None
-    full = Branch(parent.run_id, 0, parent.prompt_ids, (1,) * (96 - len(parent.prompt_ids)))
+    room = 96 - len(parent.prompt_ids)
+    full = ended(
+        jobs.submit(PROMPT, settings(200), "pocket", Branch(parent.run_id, room - 1, parent.prompt_ids, (1,) * room))
+    )
+    assert (len(full.steps), full.stop_reason, full.error) == (room, "context", None)
     with pytest.raises(PromptError, match="at most 96"):
-        jobs.submit(PROMPT, settings(), "pocket", full)
+        jobs.submit(PROMPT, settings(200), "pocket", Branch(parent.run_id, room, parent.prompt_ids, (1,) * (room + 1)))
+
+
+def test_the_time_spent_on_given_tokens_does_not_slow_down_what_is_foretold(
+    jobs: Jobs, history: History, model: Tiny
+) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    branch = branch_of(history, parent, 5, 42)
+    begun = model.model.passes
+    go_on = threading.Event()
+
+    # The prompt and the given tokens take 0.4 s together, every token after them no time at all.
+    def slow(number: int) -> None:
+        if number < begun + 2:
+            time.sleep(0.2)
+        if number == begun + 8:
+            go_on.wait(5)
+
+    model.model.before = slow
+    job = jobs.submit(PROMPT, settings(60), "pocket", branch)
+    until(lambda: len(job.steps) > len(branch.given_ids))
+    assert job.seconds >= 0.4
+    assert job.seconds_left is not None
+    assert job.seconds_left < 5, "by the speed since the beginning it would be more than 20 s"
+    go_on.set()
+    ended(job)
+
+
+def test_a_branch_of_what_other_weights_wrote_is_refused(jobs: Jobs, history: History, model: Tiny) -> None:
+    parent = ended(jobs.submit(PROMPT, settings(), "pocket"))
+    branch = branch_of(history, parent, 5, 42)
+    model.fingerprint = "e" * 64
+    with pytest.raises(ModelError, match="Tiny has other weights now"):
+        jobs.submit(PROMPT, settings(), "pocket", branch)
+    assert history.page(0, 5).total == 1
 
 
 def test_a_run_without_a_seed_is_given_one_that_repeats_it(jobs: Jobs, history: History) -> None:

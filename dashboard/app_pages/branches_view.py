@@ -17,10 +17,12 @@ from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.errors import NucleusLensError, RunNotFound
 from dashboard.figures.canvas import PLOTLY_CONFIG
 from dashboard.figures.cut import kept_ranks
-from dashboard.figures.family import parting_figure, tree_figure
+from dashboard.figures.family import tree_figure
 from dashboard.figures.labels import visible
+from dashboard.figures.parting import parting_figure
 from dashboard.figures.sentences import FACT_LABELS, count, p_value, percent, token_facts
 from dashboard.history import RunRecord
+from dashboard.history.branches import MOST_RUNS
 from dashboard.jobs import Branch
 from dashboard.metrics.summary import measures_of
 from dashboard.sampling.catalogue import catalogue
@@ -63,16 +65,21 @@ def alternative_rows(step: Step, vocabulary: Vocabulary) -> pd.DataFrame:
     """The head of a step, one row a token; probabilities in per cent."""
     kept = kept_ranks(step)
     ranks = np.arange(1, len(step.head_ids) + 1)
-    states = [_state(int(rank), step, kept) for rank in ranks]
+    states = [_own_state(step) if rank == step.rank else _state(int(rank), step, kept) for rank in ranks]
     return pd.DataFrame(
         {
             "Rank": ranks,
             "Token": [visible(label, longest=40) for label in vocabulary.labels(step.head_ids.tolist())],
             "Probability": step.head_probabilities.astype(np.float64) * 100,
             "Raw": step.head_raw_probabilities.astype(np.float64) * 100,
-            "State": ["drawn" if rank == step.rank else state for rank, state in zip(ranks, states, strict=True)],
+            "State": states,
         }
     )
+
+
+def _own_state(step: Step) -> str:
+    """What became of the token that stands in the text."""
+    return "drawn" if step.final_probability > 0 else "in the text, forced"
 
 
 def _state(rank: int, step: Step, kept: int | None) -> str:
@@ -136,8 +143,10 @@ def _settings_boxes(view: View, position: int) -> None:
     limit = max(1, shared.config().max_new_tokens_limit)
     more = min(max(len(view.trace) - position - 1, _LEAST_MORE), limit)
     with left:
-        st.session_state.setdefault(f"{view.key}-branch-more", more)
-        st.number_input("Tokens to draw", 1, limit, key=f"{view.key}-branch-more")
+        # One for each step: as many are offered as the run has left there.
+        key = f"{view.key}-{position}-branch-more"
+        st.session_state.setdefault(key, more)
+        st.number_input("Tokens to draw", 1, limit, key=key)
     with right:
         knob_input("seed", key=f"{view.key}-branch-seed")
     changed = shared.changes_told(view.settings, _settings(view))
@@ -166,7 +175,7 @@ def _settings(view: View) -> SamplingSettings:
 def _start(record: RunRecord, view: View, position: int, token_id: int) -> None:
     """Queue the branch and watch it on Generate."""
     given = (*view.trace.token_ids[:position].tolist(), token_id)
-    more, seed = (st.session_state[f"{view.key}-branch-{name}"] for name in ("more", "seed"))
+    more, seed = (st.session_state[f"{view.key}-{name}"] for name in (f"{position}-branch-more", "branch-seed"))
     try:
         settings = SamplingSettings.from_dict(
             {**_settings(view).as_dict(), "max_new_tokens": len(given) + more, "seed": seed}
@@ -186,6 +195,8 @@ def tree_view(record: RunRecord, vocabulary: Vocabulary) -> None:
     if len(nodes) < 2:  # noqa: PLR2004 - a family
         return
     st.subheader("Branches", anchor=False)
+    if len(nodes) >= MOST_RUNS:
+        st.text(f"At most {count(MOST_RUNS)} runs of a family are drawn: the way to this one, and the oldest others.")
     drawn = tree_figure(nodes, current=record.public_id, vocabulary=vocabulary, theme=shared.theme())
     event = st.plotly_chart(
         drawn.figure,
@@ -207,29 +218,51 @@ def comparison_view(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> 
     position = record.branch_position
     if position is None:
         return
-    st.subheader(f"Beside its parent, from step {count(position + 1)} on", anchor=False)
     if record.parent is None:
+        st.subheader("Beside its parent", anchor=False)
         st.text("The run that it branches from was deleted.")
         return
     try:
         parent = shared.history().run(record.parent)
+        parent_trace = shared.history().trace(record.parent)
     except RunNotFound as error:
         st.text(str(error))
         return
-    parent_trace = shared.history().trace(record.parent)
-    st.text(parting_sentence(record, parent, trace, position))
+    parting = parting_of(parent_trace, trace, position)
+    st.subheader(f"Beside its parent, from step {count(parting + 1)} on", anchor=False)
+    st.text(parting_sentence(record, parent, trace, position, parting=parting))
     for column, run, its_trace in zip(st.columns(2, gap="large"), (parent, record), (parent_trace, trace), strict=True):
         with column:
-            _continuation(run, its_trace, vocabulary, position, is_branch=run is record)
-    if len(trace) > position and len(parent_trace) > position:
-        drawn = parting_figure(parent_trace, trace, position, theme=shared.theme())
+            _continuation(run, its_trace, vocabulary, parting, is_branch=run is record)
+    if len(trace) > parting and len(parent_trace) > parting:
+        drawn = parting_figure(parent_trace, trace, parting, theme=shared.theme())
         st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="parting")
-    st.dataframe(measure_rows(parent_trace, trace, position), key="parting-measures")
+    st.dataframe(measure_rows(parent_trace, trace, parting), key="parting-measures")
 
 
-def parting_sentence(record: RunRecord, parent: RunRecord, trace: Trace, position: int) -> str:
-    """How a branch came to part from its parent: its token, whether that was forced, and other settings."""
+def parting_of(parent: Trace, branch: Trace, position: int) -> int:
+    """The first step at which a branch made at ``position`` differs from its parent, or the end of the shorter one.
+
+    That is ``position``, unless the branch begins with its parent's own token: it may go on as its parent did.
+    """
+    length = min(len(parent), len(branch))
+    differs = np.flatnonzero(parent.token_ids[position:length] != branch.token_ids[position:length])
+    return position + int(differs[0]) if len(differs) else max(position, length)
+
+
+def parting_sentence(record: RunRecord, parent: RunRecord, trace: Trace, position: int, *, parting: int) -> str:
+    """How a branch came to part from its parent: its token, whether that was forced, and other settings.
+
+    Args:
+        record: the branch.
+        parent: its parent.
+        trace: the branch's steps.
+        position: where it was made.
+        parting: where they differ first.
+    """
     sentence = "It goes on from another token"
+    if parting > position:
+        sentence = f"It goes on from its parent's own token at step {count(position + 1)}"
     if len(trace) > position:
         rank, shaped = int(trace.rank[position]), float(trace.probability[position])
         forced = trace.final_probability[position] <= 0
@@ -259,12 +292,13 @@ def measure_rows(parent: Trace, branch: Trace, position: int) -> pd.DataFrame:
 def _continuation(run: RunRecord, trace: Trace, vocabulary: Vocabulary, position: int, *, is_branch: bool) -> None:
     """The end of the shared text, and what this run made of it."""
     st.caption("This branch" if is_branch else "Its parent")
-    ids = trace.token_ids.tolist()
-    shared_text = run.prompt + vocabulary.decode(ids[:position])
+    pieces = vocabulary.pieces(trace.token_ids.tolist())
+    # A character that the next token completes is shown there.
+    shared_text = run.prompt + "".join(piece.text for piece in pieces[:position])
     if len(shared_text) > _CONTEXT_SHOWN:
         shared_text = "… " + shared_text[-_CONTEXT_SHOWN:]
     tokens = strip_tokens(
-        vocabulary.pieces(ids)[position:],
+        pieces[position:],
         colour_values(trace, "surprisal")[position:],
         token_facts(trace, vocabulary)[position:],
     )

@@ -12,6 +12,7 @@ import streamlit as st
 from dashboard.app_pages import shared
 from dashboard.app_pages.other_settings import other_settings
 from dashboard.app_pages.samplers_view import samplers_view
+from dashboard.app_pages.stages_view import stages_view
 from dashboard.app_pages.steps_table import steps_table
 from dashboard.app_pages.viewing import View, asked_step, choose_step
 from dashboard.components.colouring import SCALES, Colouring, colour_values
@@ -203,7 +204,7 @@ def _distribution(view: View, selected: int) -> None:
             st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key=name)
 
 
-_PARTS: Final[dict[str, StepPart]] = {"Samplers": samplers_view}
+_PARTS: Final[dict[str, StepPart]] = {"Samplers": samplers_view, "How it was made": stages_view}
 
 
 def _landscape(view: View, asked: View, selected: int) -> None:

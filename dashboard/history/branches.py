@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -13,31 +13,30 @@ from dashboard.history.records import BranchNode
 from dashboard.history.tables import Run, StepRow
 
 MOST_RUNS: Final = 400
-"""The most runs of a family that are told; a larger one ends there, the oldest branches first."""
+"""The most runs of a family that are told: the way to the run that was asked for, then the others level by level."""
 
 LABEL_TOKENS: Final = 8
 """Tokens of each run, from where it branches off, that are told with it."""
 
-# The most that one statement names: SQLite's oldest limit on parameters is 999.
-_IDS_A_STATEMENT: Final = 500
-
 
 def family(connection: Connection, public_id: str) -> tuple[BranchNode, ...]:
     """The run at the root first, then its branches, every parent before its children."""
-    keys = [_root(connection, queries.internal_id(connection, public_id))]
-    level = keys
+    way = _way_to(connection, queries.internal_id(connection, public_id))
+    keys, level = way[-MOST_RUNS:], [way[0]]
     while level and len(keys) < MOST_RUNS:
-        children = select(Run.id).where(Run.parent_id.in_(level[:_IDS_A_STATEMENT])).order_by(Run.id)
-        level = list(connection.execute(children.limit(MOST_RUNS - len(keys))).scalars())
-        keys = keys + level
-    return _nodes(connection, keys)
+        children = select(Run.id).where(Run.parent_id.in_(level)).order_by(Run.id)
+        level = list(connection.execute(children.limit(MOST_RUNS)).scalars())
+        keys += [key for key in level if key not in way][: MOST_RUNS - len(keys)]
+    # A parent is always older than its branch.
+    return _nodes(connection, sorted(keys))
 
 
-def _root(connection: Connection, key: int) -> int:
-    # A parent is always older than its branch, so this ends.
-    while (parent := connection.execute(select(Run.parent_id).where(Run.id == key)).scalar()) is not None:
-        key = parent
-    return key
+def _way_to(connection: Connection, key: int) -> list[int]:
+    """The keys from the root to a run."""
+    way = [key]
+    while (parent := connection.execute(select(Run.parent_id).where(Run.id == way[0])).scalar()) is not None:
+        way.insert(0, parent)
+    return way
 
 
 def _nodes(connection: Connection, keys: list[int]) -> tuple[BranchNode, ...]:
@@ -54,7 +53,7 @@ def _nodes(connection: Connection, keys: list[int]) -> tuple[BranchNode, ...]:
         Run.perplexity,
     ).where(Run.id.in_(keys))
     rows = {row.id: row for row in connection.execute(query)}
-    labels = _labels(connection, keys)
+    starts = _starts(connection, keys)
     return tuple(
         BranchNode(
             public_id=row.public_id,
@@ -66,20 +65,34 @@ def _nodes(connection: Connection, keys: list[int]) -> tuple[BranchNode, ...]:
             temperature=row.temperature,
             seed=row.seed,
             perplexity=row.perplexity,
-            token_ids=labels.get(row.id, ()),
+            token_ids=starts.get(row.id, _NO_STEPS).token_ids,
+            is_forced=row.branch_position is not None and starts.get(row.id, _NO_STEPS).is_forced,
         )
         for row in (rows[key] for key in keys if key in rows)
     )
 
 
-def _labels(connection: Connection, keys: Iterable[int]) -> dict[int, tuple[int, ...]]:
-    """The first tokens of each run, from where it branches off."""
+class _Start(NamedTuple):
+    """A run's first tokens from where it branches off, and whether the first of them was outside its kept set."""
+
+    token_ids: tuple[int, ...]
+    is_forced: bool
+
+
+_NO_STEPS: Final = _Start((), is_forced=False)
+
+
+def _starts(connection: Connection, keys: Iterable[int]) -> dict[int, _Start]:
     start = func.coalesce(Run.branch_position, 0)
     query = (
-        select(StepRow.run_id, StepRow.token_id)
+        select(StepRow.run_id, StepRow.token_id, StepRow.final_probability)
         .join(Run, Run.id == StepRow.run_id)
         .where(Run.id.in_(keys), StepRow.position >= start, StepRow.position < start + LABEL_TOKENS)
         .order_by(StepRow.run_id, StepRow.position)
     )
     by_run = groupby(connection.execute(query), key=lambda row: row.run_id)
-    return {key: tuple(row.token_id for row in rows) for key, rows in by_run}
+    steps = {key: list(rows) for key, rows in by_run}
+    return {
+        key: _Start(tuple(row.token_id for row in rows), is_forced=rows[0].final_probability <= 0)
+        for key, rows in steps.items()
+    }

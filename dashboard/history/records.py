@@ -130,7 +130,7 @@ class BranchNode:
     """One run of a family. ``token_ids`` are its first tokens from where it branches off, or from its beginning.
 
     parent: public id of the run that it branches from at ``branch_position``. A branch whose parent was deleted has a
-    position and no parent.
+    position and no parent. is_forced: whether its settings had cut the token at which it branches off.
     """
 
     public_id: str
@@ -143,3 +143,4 @@ class BranchNode:
     seed: int
     perplexity: float | None
     token_ids: tuple[int, ...]
+    is_forced: bool

@@ -163,10 +163,9 @@ class History:
         now = _now()
         with self._database.write() as connection:
             key = queries.internal_id(connection, public_id)
-            tokens, branch = connection.execute(
-                select(Run.output_tokens, Run.branch_position).where(Run.id == key)
-            ).one()
-            drawn = tokens if branch is None else max(0, tokens - branch - 1)  # the others were given
+            drawn = _drawn(
+                *connection.execute(select(Run.output_tokens, Run.branch_position).where(Run.id == key)).one()
+            )
             connection.execute(
                 update(Run)
                 .where(Run.id == key)
@@ -189,9 +188,8 @@ class History:
         Their steps stay, with the measures of what is there.
         """
         cutoff = _now() - older_than
-        silent = select(Run.id, Run.output_tokens, Run.started_at, Run.heartbeat_at).where(
-            Run.status.in_(_ALIVE), Run.heartbeat_at < cutoff
-        )
+        columns = (Run.id, Run.output_tokens, Run.branch_position, Run.started_at, Run.heartbeat_at)
+        silent = select(*columns).where(Run.status.in_(_ALIVE), Run.heartbeat_at < cutoff)
         # Asked without locking first: nearly always there is none.
         with self._database.read() as connection:
             if connection.execute(silent.limit(1)).first() is None:
@@ -209,7 +207,7 @@ class History:
                         error=_interrupted_sentence(row.output_tokens),
                         finished_at=row.heartbeat_at,
                         seconds=seconds,
-                        tokens_per_second=row.output_tokens / seconds if seconds else None,
+                        tokens_per_second=_drawn(row.output_tokens, row.branch_position) / seconds if seconds else None,
                         **queries.measured(connection, row.id),
                     )
                 )
@@ -247,7 +245,10 @@ class History:
             return queries.trace_since(connection, queries.internal_id(connection, public_id), position)
 
     def family(self, public_id: str) -> tuple[BranchNode, ...]:
-        """The run that a run stems from, and all branches of that; every parent stands before its children."""
+        """The run that a run stems from, and all branches of that; every parent stands before its children.
+
+        At most ``branches.MOST_RUNS`` of them, the run itself always among them.
+        """
         with self._database.read() as connection:
             return branches.family(connection, public_id)
 
@@ -285,6 +286,11 @@ class History:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _drawn(tokens: int, branch_position: int | None) -> int:
+    """How many of a run's tokens were drawn; a branch begins with given ones."""
+    return tokens if branch_position is None else max(0, tokens - branch_position - 1)
 
 
 def _unpacked(packed: bytes | None) -> Vocabulary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,38 @@ def test_a_large_family_is_told_up_to_a_limit(history: History, monkeypatch: pyt
     nodes = history.family(root)
     assert len(nodes) == 5
     assert [node.branch_position for node in nodes] == [None, 0, 1, 2, 3]
+
+
+def test_the_run_asked_for_is_told_however_large_its_family_is(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.history.branches.MOST_RUNS", 5)
+    root = history.create_run(sample_run())
+    branches = [history.create_run(sample_run(parent=root, branch_position=position)) for position in range(7)]
+    last = history.create_run(sample_run(parent=branches[6], branch_position=8))
+    nodes = history.family(last)
+    assert [node.public_id for node in nodes] == [root, *branches[:2], branches[6], last]
+
+
+def test_a_branch_is_forced_if_its_settings_had_cut_its_first_token(history: History) -> None:
+    root = store(history)
+    forced = history.create_run(sample_run(parent=root, branch_position=2))
+    steps = [replace(step, final_probability=0.0) if step.position == 2 else step for step in sample_steps(4)]
+    history.append_steps(forced, steps, "text")
+    kept = store(history, parent=root, branch_position=2)
+    empty = history.create_run(sample_run(parent=root, branch_position=2))
+    by_id = {node.public_id: node for node in history.family(root)}
+    assert [by_id[run_id].is_forced for run_id in (root, forced, kept, empty)] == [False, True, False, False]
+
+
+def test_the_speed_of_an_interrupted_branch_is_that_of_its_drawn_tokens(history: History) -> None:
+    branch = history.create_run(sample_run(parent=store(history), branch_position=9))
+    history.start_run(branch)
+    history.append_steps(branch, sample_steps(12), "text")
+    history.mark_interrupted(timedelta(seconds=-1))
+    record = history.run(branch)
+    assert record.seconds
+    assert record.tokens_per_second == pytest.approx(2 / record.seconds)
 
 
 def test_an_unknown_run_has_no_family(history: History) -> None:

@@ -52,13 +52,17 @@ def view_of(step: Step, settings: SamplingSettings, *, p: float | None = None, w
     )
 
 
+SCRIPT = """
+import streamlit as st
+from dashboard.app_pages.stages_view import stages_view
+stages_view(st.session_state["view"], 0)
+"""
+
+
 def page(view: View) -> AppTest:
-    def script(view: View) -> None:
-        from dashboard.app_pages.stages_view import stages_view
-
-        stages_view(view, 0)
-
-    return shown(AppTest.from_function(script, args=(view,), default_timeout=30).run())
+    app = AppTest.from_string(SCRIPT, default_timeout=30)
+    app.session_state["view"] = view
+    return shown(app.run())
 
 
 STEP = make_step(zipf(SIZE), drawn=0, top_p=0.5)
