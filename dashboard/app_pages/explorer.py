@@ -31,6 +31,8 @@ from dashboard.sampling.what_if import nucleus_masses_at, nucleus_sizes_at
 StepPart: TypeAlias = Callable[[View, int], None]
 """Shows one side of the chosen step."""
 
+_LONG_TEXT: Final = 600  # tokens
+_TEXT_HEIGHT: Final = 460  # pixels
 _NAMED: Final = 5  # steps that a sentence names one by one
 
 
@@ -156,18 +158,20 @@ def _strip(view: View, selected: int, colouring: Colouring) -> None:
         colour_values(trace, colouring),
         token_facts(trace, vocabulary, nucleus_sizes=_cut_line(view).sizes),
     )
-    token_strip(
-        view.prompt,
-        tokens,
-        colouring=colouring,
-        fact_labels=FACT_LABELS,
-        key=f"{view.key}-strip",
-        selected=selected,
-        struck=cut,
-        struck_note=note if cut else "",
-        on_choose=choose_step,
-        keyboard=True,
-    )
+    # A text of many screens scrolls by itself, so that its steps stay in reach.
+    with st.container(height=_TEXT_HEIGHT if len(trace) > _LONG_TEXT else "content", border=False):
+        token_strip(
+            view.prompt,
+            tokens,
+            colouring=colouring,
+            fact_labels=FACT_LABELS,
+            key=f"{view.key}-strip",
+            selected=selected,
+            struck=cut,
+            struck_note=note if cut else "",
+            on_choose=choose_step,
+            keyboard=True,
+        )
 
 
 def _step(view: View, selected: int, parts: Mapping[str, StepPart]) -> None:

@@ -53,12 +53,13 @@ def test_another_p_strikes_tokens_and_leaves_the_text(inspect: Page, length: int
     slider = inspect.get_by_role("slider")
     slider.focus()
     slider.press("Home")
-    expect(inspect.get_by_text(re.compile(rf"At p = .* of {length} tokens would have been cut"))).to_be_visible(
+    expect(inspect.get_by_text(re.compile(rf"At p = .* impossible at .* of {length} tokens"))).to_be_visible(
         timeout=steps.PATIENCE_MS
     )
     expect(inspect.locator(".strip .struck").first).to_be_attached()
+    expect(inspect).to_have_url(re.compile(r"[?&]p=0\.01(&|$)"))
     slider.press("End")
-    expect(inspect.get_by_text("At p = 1 this text would still have been possible.")).to_be_visible(
+    expect(inspect.get_by_text("At p = 1, this text would still have been possible.")).to_be_visible(
         timeout=steps.PATIENCE_MS
     )
     expect(inspect.locator(".strip .struck")).to_have_count(0)
@@ -66,12 +67,74 @@ def test_another_p_strikes_tokens_and_leaves_the_text(inspect: Page, length: int
     steps.expect_step(inspect, 2, length)
 
 
-def test_a_click_in_a_column_of_the_nucleus_chart_chooses_its_step(inspect: Page, length: int) -> None:
-    chart = inspect.locator(".st-key-nucleus .js-plotly-plot")
+def test_a_click_anywhere_in_the_landscape_chooses_its_step_and_keys_walk_on(inspect: Page, length: int) -> None:
+    chart = inspect.locator(".st-key-landscape .js-plotly-plot")
     chart.scroll_into_view_if_needed()
     steps.expect_quiet(inspect)
     inspect.mouse.click(*chart.evaluate(_COLUMN, 7))
     steps.expect_step(inspect, 7, length)
+    inspect.keyboard.press("ArrowRight")
+    steps.expect_step(inspect, 8, length)
+    inspect.keyboard.press("Home")
+    steps.expect_step(inspect, 1, length)
+
+
+def test_a_zoom_of_the_landscape_stays_when_another_step_is_chosen(inspect: Page, length: int) -> None:
+    chart = inspect.locator(".st-key-landscape .js-plotly-plot")
+    chart.scroll_into_view_if_needed()
+    steps.expect_quiet(inspect)
+    (left, top), (right, _) = (chart.evaluate(_COLUMN, step) for step in (4, 12))
+    inspect.mouse.move(left, top)
+    inspect.mouse.down()
+    inspect.mouse.move(right, top, steps=6)
+    inspect.mouse.up()
+    zoomed = "chart => chart._fullLayout.xaxis.range"
+    inspect.wait_for_function(f"() => ({zoomed})(document.querySelector('.st-key-landscape .js-plotly-plot'))[0] > 3")
+    before = chart.evaluate(zoomed)
+    inspect.mouse.click(*chart.evaluate(_COLUMN, 8))
+    steps.expect_step(inspect, 8, length)
+    steps.expect_quiet(inspect)
+    assert chart.evaluate(zoomed) == before
+
+
+def test_every_side_of_a_step_is_shown_with_and_without_the_model(inspect: Page, length: int) -> None:
+    # The process that made the run has its model in memory.
+    for part, chart in (("Samplers", "samplers"), ("How it was made", "stages"), ("Distribution", "bars")):
+        inspect.get_by_text(part, exact=True).click()
+        expect(inspect.locator(f".st-key-{chart} .js-plotly-plot")).to_be_visible(timeout=steps.PATIENCE_MS)
+        steps.expect_quiet(inspect)
+        steps.expect_step(inspect, 2, length)
+
+
+def test_a_branch_is_made_watched_and_found_in_the_tree(inspect: Page, length: int, server: Server) -> None:
+    inspect.get_by_text("Continue from here", exact=True).click()
+    steps.expect_quiet(inspect)
+    typed = inspect.get_by_label("A token of your own, or choose one below")
+    typed.fill(" castle")
+    typed.press("Enter")
+    expect(inspect.get_by_text(re.compile(r"The text up to step 1, then “␣castle”"))).to_be_visible(
+        timeout=steps.PATIENCE_MS
+    )
+    steps.fill(inspect, "Tokens to draw", "5")
+    inspect.get_by_role("button", name="Continue from here").last.click()
+    steps.expect_ended(inspect)
+    inspect.get_by_role("link", name="Inspect this run").click()
+    expect(inspect.get_by_role("heading", name="Beside its parent, from step 2 on")).to_be_visible(
+        timeout=steps.PATIENCE_MS
+    )
+    branch, _, drawn = server.newest_run()
+    assert drawn == 7
+    tree = inspect.locator(f".st-key-family-{branch} .js-plotly-plot")
+    tree.scroll_into_view_if_needed()
+    steps.expect_quiet(inspect)
+    lane = """chart => {
+        const {xaxis, yaxis} = chart._fullLayout, box = chart.getBoundingClientRect();
+        return [box.left + xaxis._offset + xaxis.d2p(20), box.top + yaxis._offset + yaxis.d2p(0)];
+    }"""
+    inspect.mouse.click(*tree.evaluate(lane))
+    expect(inspect.get_by_role("heading", name=f"Step 1 of {length}", exact=True)).to_be_visible(
+        timeout=steps.PATIENCE_MS
+    )
 
 
 def test_a_link_to_an_unknown_run_shows_the_ways_on(open_tab: OpenTab, server: Server) -> None:

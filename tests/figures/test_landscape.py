@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dashboard.figures.landscape import CutLine, landscape_figure
 from dashboard.figures.landscape_cells import cells_of, row_edges
-from dashboard.figures.palette import PALETTES, Theme
+from dashboard.figures.palette import PALETTES, Theme, translucent
 from dashboard.sampling.trace import HEAD_SIZE, SIZE_CURVE_P, Step, Trace
 from dashboard.sampling.what_if import nucleus_masses_at, nucleus_sizes_at
 from tests.figures.factory import make_step, make_trace, make_vocabulary, zipf
@@ -45,14 +45,34 @@ def named(drawn: Any, name: str) -> Any:
     return found
 
 
+def levels(drawn: Any, name: str) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+    """The ends of each level part of a line, as x and as y."""
+    line = named(drawn, name)
+    x, y = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (line.x, line.y))
+    assert np.isnan(x[:, 2]).all()
+    return [tuple(row[:2].tolist()) for row in x], [tuple(row[:2].tolist()) for row in y]
+
+
 @pytest.mark.parametrize("p", [0.01, 0.5, 0.9, 0.999, 1.0])
 def test_the_contour_stands_below_the_last_rank_kept_for_the_width_of_its_step(trace: Trace, p: float) -> None:
     contour = named(figure(trace, p), "cut")
     assert contour.line.shape == "hv"
-    assert contour.line.color == PALETTES["light"].cut
+    assert contour.line.color == translucent(PALETTES["light"].cut, 1)
     assert list(contour.x) == [0.5, 1.5, 2.5, 3.5, 4.5]
     expected = (trace.nucleus_size if p == 0.9 else nucleus_sizes_at(trace, p)) + 0.5
     assert list(contour.y) == [*expected, expected[-1]]
+    steps, ranks = levels(figure(trace, p), "cut level")
+    assert steps == [(0.5, 1.5), (1.5, 2.5), (2.5, 3.5), (3.5, 4.5)]
+    assert ranks == [(rank, rank) for rank in expected]
+
+
+def test_the_more_steps_the_fainter_are_lines_across_columns_but_not_the_levels_of_the_cut() -> None:
+    step = make_step(zipf(300))
+    few, many = (figure(make_trace([replace(step, position=i) for i in range(n)]), vocabulary=300) for n in (10, 600))
+    assert named(few, "cut").line.color == translucent(PALETTES["light"].cut, 1)
+    assert named(many, "cut").line.color == translucent(PALETTES["light"].cut, 0.25)
+    assert named(few, "cut level").line.color == named(many, "cut level").line.color == PALETTES["light"].cut
+    assert named(few, "drawn").marker.size > named(many, "drawn").marker.size
 
 
 def test_ties_at_the_cut_do_not_move_the_contour() -> None:
@@ -64,6 +84,9 @@ def test_ties_at_the_cut_do_not_move_the_contour() -> None:
 def test_a_nucleus_of_one_token_and_a_vocabulary_of_one_are_drawn() -> None:
     assert named(figure(make_trace([make_step([1.0])]), vocabulary=1), "cut").y[0] == 1.5
     assert named(figure(make_trace([make_step([0.99, 0.005, 0.005])]), vocabulary=3), "cut").y[0] == 1.5
+    single = make_trace([make_step([1.0])])
+    told = landscape_figure(single, cut=cut_at(single, 0.9), vocabulary=make_vocabulary(1), theme="dark").description
+    assert "at the one step" in told
 
 
 def test_the_axis_of_ranks_is_logarithmic_goes_down_and_holds_every_cut_and_drawn_token(trace: Trace) -> None:
@@ -73,8 +96,11 @@ def test_the_axis_of_ranks_is_logarithmic_goes_down_and_holds_every_cut_and_draw
         assert axis.type == "log"
         assert low > high
         assert 10**high == pytest.approx(0.5)
-        assert 10**low >= max(cut_at(trace, p).sizes.max(), trace.rank.max())
-        assert 10**low <= V + 0.501
+        assert 10**low > max(cut_at(trace, p).sizes.max() + 0.5, trace.rank.max())
+        assert 10**low <= V * 1.13
+        # Half of a mark on the last rank of all stands beneath it.
+        assert p < 1 or 10**low > V * 1.1
+        assert max(named(figure(trace, p), "probability").y) <= V + 0.5
 
 
 def test_the_drawn_tokens_are_a_path_through_their_ranks(trace: Trace) -> None:
@@ -94,6 +120,7 @@ def test_drawn_tokens_below_the_cut_are_hollow(trace: Trace) -> None:
 
 def test_the_cells_of_single_ranks_in_the_head_have_the_stored_probability(trace: Trace) -> None:
     drawn = named(figure(trace), "probability")
+    assert list(drawn.x) == [0.5, 1.5, 2.5, 3.5, 4.5]
     edges = np.asarray(drawn.y)
     single = np.flatnonzero(np.diff(edges) == 1)
     assert len(single) >= 10
@@ -126,19 +153,40 @@ def test_the_cells_add_up_to_the_whole_distribution(trace: Trace) -> None:
     np.testing.assert_allclose((10.0**cells.log_probability * ranks[:, None]).sum(axis=0), 1.0, atol=1e-4)
 
 
-def test_rows_hold_single_ranks_first_and_are_few(trace: Trace) -> None:
+def test_rows_hold_single_ranks_first_and_are_few() -> None:
     edges = row_edges(50_257)
     assert edges[:6].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert (np.diff(edges) >= 1).all()
-    assert edges[-1] >= 50_257
-    assert len(edges) < 75
+    assert edges[-1] == 50_257.5
+    assert len(row_edges(262_144)) - 1 <= 60
+    assert row_edges(1).tolist() == [0.5, 1.5]
 
 
-def test_tokens_that_top_k_took_out_have_no_cell() -> None:
-    step = make_step(zipf(1_000), top_k=5)
-    cells = cells_of(make_trace([step]), 100)
-    assert np.isfinite(cells.log_probability[:5, 0]).all()
-    assert np.isnan(cells.log_probability[cells.edges[:-1] >= 300]).all()
+def test_below_the_head_the_mass_between_two_points_of_the_size_curve_is_what_they_say(trace: Trace) -> None:
+    cells = cells_of(trace, V)
+    ends = cells.edges[1:] - 0.5
+    masses = np.cumsum(10.0**cells.log_probability * np.diff(cells.edges)[:, None], axis=0)
+    for position in range(len(trace)):
+        step = trace.step(position)
+        one_token = float(step.head_probabilities[-1])
+        for p, size in zip(SIZE_CURVE_P, step.size_curve.tolist(), strict=True):
+            if size > HEAD_SIZE:
+                above, below = masses[ends <= size, position], masses[ends >= size, position]
+                assert above.max(initial=0.0) <= p + one_token + 1e-4
+                assert below.min(initial=1.0) >= p - 1e-4
+
+
+@pytest.mark.parametrize("top_k", [5, 20, 40])
+def test_tokens_that_top_k_took_out_have_no_cell(top_k: int) -> None:
+    shaped = zipf(1_000)
+    cells = cells_of(make_trace([make_step(shaped, top_k=top_k)]), 100)
+    firsts = cells.edges[:-1] + 0.5
+    assert np.isnan(cells.log_probability[firsts > top_k, 0]).all()
+    assert np.isfinite(cells.log_probability[firsts <= top_k, 0]).all()
+    # The row in which the last of them stands is the mean of those that are left.
+    row = int(np.flatnonzero(firsts <= top_k)[-1])
+    left = shaped[int(firsts[row]) - 1 : top_k]
+    assert 10.0 ** cells.log_probability[row, 0] == pytest.approx(left.mean(), rel=1e-4)
 
 
 def test_all_rows_share_one_axis_of_steps(trace: Trace) -> None:
@@ -153,14 +201,17 @@ def test_all_rows_share_one_axis_of_steps(trace: Trace) -> None:
     assert {trace.xaxis for trace in drawn.data} <= {None, "x"}
     assert drawn.layout.xaxis.fixedrange is False
     assert (drawn.layout.hovermode, drawn.layout.hoversubplots, drawn.layout.dragmode) == ("x", "axis", "zoom")
+    assert (drawn.layout.xaxis.showspikes, drawn.layout.xaxis.spikemode) == (True, "across")
+    assert drawn.layout.uirevision == figure(trace, 0.5).layout.uirevision is not None
 
 
 def test_the_rows_beneath_tell_sizes_masses_entropy_surprisal_and_rank(trace: Trace) -> None:
     drawn = figure(trace)
     assert list(named(drawn, "nucleus size").y) == trace.nucleus_size.tolist()
-    assert list(named(drawn, "kept mass").y)[:-1] == trace.nucleus_mass.tolist()
+    assert levels(drawn, "kept mass")[1] == [(mass, mass) for mass in trace.nucleus_mass]
     assert list(named(drawn, "p").y) == [0.9, 0.9]
-    assert named(drawn, "kept mass").fill == "tonexty"
+    assert named(drawn, "overshoot").base == 0.9
+    assert list(named(drawn, "overshoot").y) == (trace.nucleus_mass - 0.9).tolist()
     assert list(named(drawn, "entropy").y) == trace.entropy.tolist()
     assert list(named(drawn, "surprisal").y) == trace.surprisal.tolist()
     assert list(named(drawn, "rank").y) == trace.rank.tolist()
@@ -175,12 +226,40 @@ def test_a_compared_cut_is_dotted_over_ranks_and_sizes(trace: Trace) -> None:
     assert not [t for t in figure(trace, 0.5).data if t.name.startswith("other")]
 
 
-def test_what_later_settings_keep_is_a_line_of_its_own() -> None:
+def test_a_mass_that_is_not_known_is_not_drawn(trace: Trace) -> None:
+    cut = cut_at(trace, 0.5)
+    unknown = np.isnan(cut.masses)
+    assert unknown.tolist() == [False, False, False, True]
+    drawn = figure(trace, 0.5)
+    assert np.isnan(levels(drawn, "kept mass")[1]).any(axis=1).tolist() == unknown.tolist()
+    assert named(drawn, "overshoot").y[3] == 0
+    assert "of the mass" in named(drawn, "drawn").hovertext[2]
+    assert "of the mass" not in named(drawn, "drawn").hovertext[3]
+
+
+def test_what_later_settings_keep_stands_in_front_of_the_nucleus() -> None:
     steps = [make_step(zipf(100), min_p=0.3, position=i) for i in range(3)]
-    drawn = figure(make_trace(steps), vocabulary=100)
-    assert list(named(drawn, "kept").y)[:-1] == [step.kept_size for step in steps]
+    trace = make_trace(steps)
+    drawn = figure(trace, vocabulary=100)
     assert steps[0].kept_size < steps[0].nucleus_size
-    assert any("kept by all settings" in note.text for note in drawn.layout.annotations)
+    assert list(named(drawn, "nucleus size").y) == [step.nucleus_size for step in steps]
+    assert list(named(drawn, "kept size").y) == [step.kept_size for step in steps]
+    assert named(drawn, "kept size").marker.color == PALETTES["light"].kept
+    assert drawn.layout.barmode == "overlay"
+    assert any("dropped later" in note.text for note in drawn.layout.annotations)
+    # What the settings would have kept at another p is not stored.
+    assert "kept size" not in [t.name for t in figure(trace, 0.5, vocabulary=100).data]
+
+
+def test_the_label_of_a_step_tells_its_numbers_once(trace: Trace) -> None:
+    drawn = figure(trace)
+    assert [t.name for t in drawn.data if t.hoverinfo not in {"skip", "none"}] == ["drawn"]
+    label = named(drawn, "drawn").hovertext[1]
+    step = trace.step(1)
+    for told in (" t7", "step 2", "rank 8", f"nucleus {step.nucleus_size}", "% of the mass", "admitting p", "bits"):
+        assert told.replace(" t7", "␣t7") in label
+    # A row all of whose traces are skipped would have no line at the pointer's step.
+    assert {t.yaxis for t in drawn.data if t.hoverinfo == "none"} == {"y2", "y3", "y4", "y5"}
 
 
 def test_tokens_are_never_read_as_markup() -> None:
@@ -188,11 +267,14 @@ def test_tokens_are_never_read_as_markup() -> None:
     drawn = landscape_figure(
         make_trace([step]),
         cut=CutLine("<b>p</b>", 0.9, np.array([2]), np.array([0.8])),
+        other=CutLine("<u>run</u>", 0.9, np.array([2]), np.array([0.8])),
         vocabulary=make_vocabulary(3, ["a", "<i>$x$", "c"]),
         theme="light",
     ).figure
-    assert "<i>" not in str(drawn.to_json())
-    assert "<b>p</b>" not in str(drawn.to_json())
+    [label] = named(drawn, "drawn").hovertext
+    assert label.startswith("<b>&lt;i&gt;&#36;x&#36;</b>, step 1<br>")
+    assert "cut at &lt;b&gt;p&lt;/b&gt;" in drawn.layout.title.text
+    assert "&lt;u&gt;run&lt;/u&gt;" in drawn.layout.title.text
 
 
 def test_a_replayed_token_that_nothing_keeps_does_not_break_it(trace: Trace) -> None:
@@ -216,6 +298,11 @@ def test_the_key_names_every_mark_in_its_colour(trace: Trace, theme: Theme) -> N
         assert colour in title
         assert word in title
     assert "below the cut" in title
+    assert "probability" in title
+    bar = named(figure(trace, theme=theme), "probability")
+    shares = [float(text.split()[0]) / 100 for text in bar.colorbar.ticktext]
+    assert 10.0 ** np.asarray(bar.colorbar.tickvals) == pytest.approx(shares)
+    assert bar.colorscale[0][1] == palette.background
 
 
 def test_the_description_tells_the_spread_in_words(trace: Trace) -> None:
@@ -224,6 +311,7 @@ def test_the_description_tells_the_spread_in_words(trace: Trace) -> None:
     ).description
     assert f"from {trace.nucleus_size.min():,} to {trace.nucleus_size.max():,}" in told
     assert "each of 4 steps" in told
+    assert f"{np.count_nonzero(trace.rank > trace.nucleus_size)} of 4 are below the cut" in told
     assert "For comparison, p = 0.5" in told
 
 
@@ -231,4 +319,6 @@ def test_three_hundred_steps_are_a_figure_of_modest_size() -> None:
     step: Step = make_step(zipf(50_257, 1.1), drawn=40)
     trace = make_trace([replace(step, position=i) for i in range(300)])
     assert len(SIZE_CURVE_P) == trace.size_curves.shape[1]
-    assert len(figure(trace, vocabulary=50_257).to_json()) < 400_000
+    packed = figure(trace, vocabulary=50_257).to_json()
+    assert len(packed) < 400_000
+    assert '"z":{"dtype":"f4","bdata":' in packed
