@@ -1,6 +1,7 @@
 // The line over a Plotly chart at the chosen step, and the click that chooses one. Called by Streamlit on every run of the
 // page with new data. The chart may come later, be drawn again or be replaced at any time: nothing here relies on it.
 
+const LINE_WIDTH = 2; // as in the style sheet
 const MOST_PIXELS_OF_A_CLICK = 4;
 const DOUBLE_CLICK_MS = 300; // Plotly's own
 const RELAYOUT_WITHIN_MS = 600;
@@ -32,7 +33,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
 function build(root) {
   const marker = { root, data: null, isOn: false, calls: 0, chart: null, detach: () => {}, lastClick: null };
   marker.choice = new Choice(() => place(marker));
-  marker.line = document.createElement("div");
+  marker.line = document.createElement("span"); // Plotly's style sheet takes the border from every div in a chart
   marker.line.className = "step-marker-line";
   marker.line.setAttribute("aria-hidden", "true"); // the page says in words which step is chosen
   marker.label = document.createElement("span");
@@ -130,14 +131,14 @@ function place(marker) {
   const theme = getComputedStyle(marker.root);
   for (const name of HANDED_ON) line.style.setProperty(name, theme.getPropertyValue(name));
   const left = plot.left + along;
-  line.style.left = `${left - 0.5}px`;
+  line.style.left = `${left - LINE_WIDTH / 2}px`;
   line.style.top = `${plot.top}px`;
   line.style.height = `${plot.height}px`;
   const told = `step ${(choice.position + 1).toLocaleString("en-GB")}`;
   if (label.textContent !== told) label.textContent = told;
-  const half = label.offsetWidth / 2;
+  const half = label.getBoundingClientRect().width / 2;
   const middle = Math.min(Math.max(left, half), frame.clientWidth - half);
-  label.style.left = `${middle - left}px`;
+  label.style.left = `${middle - left - LINE_WIDTH / 2}px`; // counted from the inner edge of the border
 }
 
 // --- the click --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dashboard.sampling.vocabulary import Piece
 
 LENGTH = 60
 # The page is as slow as one that draws figures, so that what the browser does by itself can be told apart.
-SECONDS_TO_ANSWER = 0.4
+SECONDS_TO_ANSWER = 0.3
 
 
 def chart(name: str, version: int = 0) -> None:
@@ -42,6 +42,8 @@ def explorer() -> None:
         st.session_state["choices"] = st.session_state.get("choices", 0) + 1
 
     selected = st.session_state.setdefault("step", 9)
+    if st.session_state.get("choices"):
+        time.sleep(SECONDS_TO_ANSWER)
     tokens = strip_tokens([Piece(f" t{i}") for i in range(LENGTH)], np.zeros(LENGTH), [("fact",)] * LENGTH)
     token_strip(
         "Prompt",
@@ -62,8 +64,6 @@ def explorer() -> None:
     st.slider("Slider", 0, 10, 5)
     st.selectbox("Box", ["one", "two", "three"])
     st.text_input("Field", "some text")
-    if st.session_state.get("choices"):
-        time.sleep(SECONDS_TO_ANSWER)
     st.text(f"Step {selected + 1} after {st.session_state.get('choices', 0)} choices")
 
 

@@ -35,6 +35,7 @@ _LINE = """() => {
     return {
         count: 1,
         x: line.left + line.width / 2,
+        width: line.width,
         top: line.top,
         bottom: line.bottom,
         label: lines[0].textContent,
@@ -67,6 +68,7 @@ def _expect_line(page: Page, step: int) -> None:
         arg=f"step {step}",
     )
     line, places = page.evaluate(_LINE), page.evaluate(_PLACES, step)
+    assert line["width"] >= 1
     assert line["x"] == pytest.approx(places["dot"], abs=1)
     assert (line["top"], line["bottom"]) == pytest.approx((places["top"], places["bottom"]), abs=1)
     assert "st-key-chart" in line["chart"]
@@ -107,10 +109,10 @@ def _range(page: Page) -> list[int]:
     return list(page.evaluate(_PLACES, 1)["range"])
 
 
-@pytest.mark.parametrize("down", [0.1, 0.5, 0.9])
-def test_a_click_anywhere_in_the_plot_chooses_the_nearest_step(page: Page, down: float) -> None:
-    _click(page, 42, down=down)
-    _expect_answered(page, 42, 1)
+def test_a_click_anywhere_in_the_plot_chooses_the_nearest_step(page: Page) -> None:
+    for choices, (step, down) in enumerate([(42, 0.1), (20, 0.5), (51, 0.9)], start=1):
+        _click(page, step, down=down)
+        _expect_answered(page, step, choices)
 
 
 def test_a_click_shows_in_chart_and_text_before_the_page_answers(page: Page) -> None:
@@ -123,6 +125,7 @@ def test_a_click_shows_in_chart_and_text_before_the_page_answers(page: Page) -> 
 
 def test_a_drag_zooms_and_chooses_nothing(page: Page) -> None:
     _zoom(page, 5, 30)
+    steps.expect_quiet(page)
     _expect_line(page, 10)
     expect(page.get_by_text("after 0 choices")).to_be_visible()
 
@@ -239,9 +242,9 @@ def test_steps_taken_while_the_page_answers_are_not_undone_by_its_answers(page: 
     assert seen == [f"step {step}" for step in range(10, 16)]
 
 
-@pytest.mark.parametrize("key", ["Home", "End", "ArrowDown", "ArrowUp"])
-def test_keys_that_scroll_the_page_still_do(page: Page, key: str) -> None:
-    page.keyboard.press(key)
+def test_keys_that_scroll_the_page_choose_nothing(page: Page) -> None:
+    for key in ("End", "Home", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
     page.wait_for_timeout(300)
     expect(page.get_by_text("Step 10 after 0 choices")).to_be_visible()
 
@@ -270,8 +273,6 @@ def test_fields_sliders_and_lists_keep_their_keys(page: Page) -> None:
 
 def test_walking_with_the_text_out_of_sight_does_not_scroll_back_to_it(page: Page) -> None:
     steps.tokens(page).nth(9).locator(".ink").click()
-    page.get_by_label("Field").scroll_into_view_if_needed()
-    before = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
     page.set_viewport_size({"width": 1280, "height": 400})
     page.locator(".st-key-other").scroll_into_view_if_needed()
     before = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
