@@ -193,3 +193,4 @@ with shared.errors_shown():
         st.fragment(show, run_every=_POLL_SECONDS if running else None)(watched, polling=running)
     elif not shared.store().state(model).model:
         model_state(model)
+    shared.settled("generate")

@@ -132,3 +132,4 @@ with shared.errors_shown():
             confirm_deletion(chosen[0])
     if total > _PAGE_LENGTH:
         pager(number, total)
+    shared.settled("history")

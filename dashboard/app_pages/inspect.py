@@ -167,3 +167,4 @@ with shared.errors_shown():
     comparison_view(record, trace, vocabulary)
     tree_view(record, vocabulary)
     ways_on(record, trace, vocabulary)
+    shared.settled("inspect")

@@ -29,7 +29,10 @@ def other_settings(view: View) -> View:
     chosen = {name: st.session_state.get(_key(view, name), getattr(view.settings, name)) for name in ASKABLE}
     changed = [name for name, value in chosen.items() if value != getattr(view.settings, name)]
     label = f"Other settings ({len(changed)})" if changed else "Other settings"
-    with st.popover(label, icon=":material/tune:", width="stretch", key=f"{view.key}-other-settings"):
+    knobs = st.popover(
+        label, icon=":material/tune:", width="stretch", key=f"{view.key}-other-settings", on_change="rerun"
+    )
+    with knobs:
         st.text("What if the other settings had been different? The tokens stay, their distributions are made again.")
         for start in range(0, len(ASKABLE), 2):
             for column, name in zip(st.columns(2), ASKABLE[start : start + 2], strict=True):

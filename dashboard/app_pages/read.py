@@ -156,3 +156,4 @@ with shared.errors_shown():
         asked_text, asked_model = st.session_state[_ASKED]
         if asked_model in catalogue(shared.config()):
             result(asked_text, asked_model)
+    shared.settled("read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import tomllib
 from collections.abc import Iterator
@@ -64,6 +65,16 @@ def store() -> ModelStore:
 def jobs() -> Jobs:
     """The runs of this process."""
     return Jobs(history(), store(), workers=config().workers, queue_limit=config().queue_limit)
+
+
+@st.cache_resource(show_spinner=False)
+def settled(page: str) -> None:
+    """To be called at the end of a page: what its first run has imported and made is there to stay.
+
+    Streamlit collects all garbage after every redraw, holding the interpreter lock while the figures wait to be sent.
+    Looking through the libraries each time, which are no garbage, would take longer than the redraw itself.
+    """
+    gc.freeze()
 
 
 @st.cache_data(ttl=60, show_spinner="Looking for GPT-2 …")

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.figures.canvas import Drawn, coloured, key_line, later_colour, new_figure, sentence_case
 from dashboard.figures.cut import Cut, cut_at, kept_ranks, run_cut
-from dashboard.figures.labels import markup_free, token_label, visible
+from dashboard.figures.labels import markup_free, room_for, token_label, visible
 from dashboard.figures.palette import PALETTES, Palette, Theme
 from dashboard.figures.sentences import (
     count,
@@ -28,6 +28,7 @@ ROWS: Final = 24
 _HEIGHT: Final = 570
 _BOTTOM: Final = 44
 _BAR_WIDTH: Final = 0.72
+_NAME_LENGTH: Final = 14  # characters
 # Room right of the longest bar for its percentage, as a share of the axis.
 _ROOM_FOR_NUMBERS: Final = 1.3
 _ROOM_FOR_TWO_NUMBERS: Final = 1.9
@@ -86,7 +87,9 @@ def bars_figure(
         ticktext=[_row_name(row, step, vocabulary, palette) for row in rows],
         tickfont={"color": palette.text, "size": 13},
         showgrid=False,
-        automargin=True,
+    )
+    figure.layout.margin.l = room_for(
+        visible(vocabulary.label(row.token_id), _NAME_LENGTH) + ("◆ " if row.rank == step.rank else "") for row in rows
     )
     return Drawn(figure, _description(step, cut, rows, vocabulary))
 
@@ -203,7 +206,7 @@ def _draw_gap(figure: go.Figure, rows: list[_Row], palette: Palette) -> None:
 
 
 def _row_name(row: _Row, step: Step, vocabulary: Vocabulary, palette: Palette) -> str:
-    name = token_label(vocabulary.label(row.token_id), longest=14)
+    name = token_label(vocabulary.label(row.token_id), _NAME_LENGTH)
     if row.rank != step.rank:
         return f"{name} "
     return f"{coloured('◆', palette.drawn)} <b>{name}</b> "

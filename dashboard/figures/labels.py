@@ -6,7 +6,9 @@ between a token and any of them.
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 SPACE_MARK: Final = "␣"
@@ -17,6 +19,8 @@ _CONTROL_PICTURES: Final = 0x2400
 # nothing.
 _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cn", "Cs", "Zs", "Zl", "Zp"})
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
+_WIDE: Final = frozenset("mwMW@%‹›⏎⇥◆—…") | frozenset("ABCDGHKNOQRUVXYZ&")
+_BESIDE_A_NAME: Final = 12  # pixels between a name, its mark and the axis
 _ISOLATE, _END_ISOLATE = "\u2068", "\u2069"
 
 
@@ -38,6 +42,22 @@ def visible(token: str, longest: int = 18) -> str:
     if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in shown):
         return f"{_ISOLATE}{shown}{_END_ISOLATE}"
     return shown
+
+
+def room_for(names: Iterable[str]) -> int:
+    """Pixels that the widest of these takes as a name of a row, at 13 pixels and bold; a little more rather than less.
+
+    Plotly can find that out itself (``automargin``), but lays the whole figure out again for it.
+    """
+    return math.ceil(max(sum(map(_width, name)) for name in names)) + _BESIDE_A_NAME
+
+
+def _width(character: str) -> float:
+    if unicodedata.combining(character) or unicodedata.bidirectional(character) == "FSI":
+        return 0.0
+    if unicodedata.east_asian_width(character) in "WF":
+        return 14.0
+    return 11.5 if character in _WIDE else 7.9
 
 
 def markup_free(text: str) -> str:

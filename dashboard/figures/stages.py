@@ -9,7 +9,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from dashboard.figures.canvas import ROOM_FOR_A_LABEL, Drawn, coloured, key_line, new_figure
-from dashboard.figures.labels import markup_free, token_label, visible
+from dashboard.figures.labels import markup_free, room_for, token_label, visible
 from dashboard.figures.palette import PALETTES, Palette, Theme
 from dashboard.figures.sentences import count, percent
 from dashboard.sampling.settings import KNOB
@@ -18,6 +18,7 @@ from dashboard.sampling.vocabulary import Vocabulary
 
 _ROW: Final = 25  # pixels
 _BAR_WIDTH: Final = 0.7
+_NAME_LENGTH: Final = 12  # characters
 _BETWEEN: Final = 0.03  # of the width, between two panels
 # Room right of the longest bar for its number, as a share of the panel.
 _ROOM_FOR_NUMBERS: Final = 1.85
@@ -79,10 +80,11 @@ def stages_figure(stages: Stages, *, vocabulary: Vocabulary, theme: Theme) -> Dr
         "tickfont": {"color": palette.text, "size": 13},
         "showgrid": False,
         "showline": False,
-        "automargin": True,
     }
+    names = [visible(vocabulary.label(token.token_id), _NAME_LENGTH) for token in stages.tokens]
     layout = {
         **frame,
+        "margin": {**frame["margin"], "l": room_for(f"{name}◆ " for name in names)},
         **{panel.axis.replace("x", "xaxis"): {**horizontal, "domain": list(panel.domain)} for panel in panels},
         "yaxis": vertical,
         "annotations": [*(_title(panel, palette) for panel in panels), *_gaps(stages, places, palette)],
@@ -234,7 +236,7 @@ def _gaps(stages: Stages, places: list[float], palette: Palette) -> list[dict[st
 
 
 def _name(token: StagedToken, stages: Stages, vocabulary: Vocabulary, palette: Palette) -> str:
-    name = token_label(vocabulary.label(token.token_id), longest=12)
+    name = token_label(vocabulary.label(token.token_id), _NAME_LENGTH)
     if token.token_id != stages.drawn_id:
         return f"{name} "
     return f"{coloured('◆', palette.drawn)} <b>{name}</b> "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.figures.labels import markup_free, token_label, visible
+from dashboard.figures.labels import markup_free, room_for, token_label, visible
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,11 @@ def test_no_label_is_markup_to_plotly(token: str) -> None:
 
 def test_an_entity_in_a_token_is_shown_as_it_is_written() -> None:
     assert markup_free("&lt;") == "&amp;lt;"
+
+
+def test_names_have_room_for_their_widest() -> None:
+    assert room_for(["a"]) < room_for(["a", "abcdef"]) == room_for(["abcdef", "a"])
+    assert room_for(["mmmm"]) > room_for(["iiii"])
+    assert room_for(["漢字"]) > room_for(["ab"])
+    assert room_for(["e\u0301"]) == room_for(["e"])
+    assert 100 < room_for(["␣representativ"]) < 150
