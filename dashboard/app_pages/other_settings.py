@@ -29,23 +29,13 @@ def other_settings(view: View) -> View:
     chosen = {name: st.session_state.get(_key(view, name), getattr(view.settings, name)) for name in ASKABLE}
     changed = [name for name, value in chosen.items() if value != getattr(view.settings, name)]
     label = f"Other settings ({len(changed)})" if changed else "Other settings"
-    knobs = st.popover(
+    fold = st.popover(
         label, icon=":material/tune:", width="stretch", key=f"{view.key}-other-settings", on_change="rerun"
     )
-    with knobs:
-        st.text("What if the other settings had been different? The tokens stay, their distributions are made again.")
-        for start in range(0, len(ASKABLE), 2):
-            for column, name in zip(st.columns(2), ASKABLE[start : start + 2], strict=True):
-                with column:
-                    knob_input(name, key=_key(view, name), default=getattr(view.settings, name))
-        st.button(
-            "Back to how it is",
-            icon=":material/undo:",
-            key=f"{view.key}-back",
-            on_click=_reset,
-            args=(view,),
-            disabled=not changed,
-        )
+    # Eight inputs that nobody sees would be made anew with every step that is chosen.
+    if fold.open:
+        with fold:
+            _knobs(view, is_changed=bool(changed))
     if not changed:
         return view
     reading = view.find_reading()
@@ -54,6 +44,22 @@ def other_settings(view: View) -> View:
         return view
     settings = SamplingSettings.from_dict({**view.settings.as_dict(), **chosen})
     return replace(view, settings=settings, trace=replayed(view.key, reading, settings))
+
+
+def _knobs(view: View, *, is_changed: bool) -> None:
+    st.text("What if the other settings had been different? The tokens stay, their distributions are made again.")
+    for start in range(0, len(ASKABLE), 2):
+        for column, name in zip(st.columns(2), ASKABLE[start : start + 2], strict=True):
+            with column:
+                knob_input(name, key=_key(view, name), default=getattr(view.settings, name))
+    st.button(
+        "Back to how it is",
+        icon=":material/undo:",
+        key=f"{view.key}-back",
+        on_click=_reset,
+        args=(view,),
+        disabled=not is_changed,
+    )
 
 
 def _key(view: View, name: str) -> str:

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from dashboard.figures.canvas import ROOM_FOR_A_LABEL, SMALL_TEXT_SIZE, Drawn, coloured, new_figure
 from dashboard.figures.labels import markup_free
 from dashboard.figures.landscape_ranks import ranks_row
-from dashboard.figures.landscape_rows import CutLine, Row, bits_row, drawn_row, mass_row, sizes_row
+from dashboard.figures.landscape_rows import ROW_HEIGHT, CutLine, Row, bits_row, drawn_row, mass_row, sizes_row
 from dashboard.figures.palette import PALETTES, Palette, Theme
 from dashboard.figures.sentences import bits, count, p_value
 from dashboard.sampling.trace import Integers, Trace
@@ -26,8 +26,9 @@ __all__ = ["CutLine", "landscape_figure"]
 _HEIGHT: Final = 940
 _BOTTOM: Final = 44
 _LEFT: Final = 64
-_ROW_HEIGHT: Final = 74  # of each row beneath the ranks, which take the rest; pixels
 _GAP: Final = 32  # between two rows, pixels; the name of the lower one stands there
+_ROWS_BENEATH: Final = 4
+_PICTURE_AXIS: Final = "y9"  # of the picture of probabilities, beneath the axis of ranks
 _FEW_STEPS: Final = 12  # each has its number on the axis
 
 
@@ -49,8 +50,10 @@ def landscape_figure(
     # The key of colours takes two lines; the label of the chosen step stands in the last.
     lines = [_key(trace, cut, other, palette), "probability", ROOM_FOR_A_LABEL, ROOM_FOR_A_LABEL]
     frame = new_figure(palette, "The landscape: every step, every rank", lines, height=_HEIGHT, bottom=_BOTTOM)
+    margin = frame.layout.margin
+    ranks_height = _HEIGHT - margin.t - margin.b - _ROWS_BENEATH * (ROW_HEIGHT + _GAP)
     rows = [
-        ranks_row(trace, cut, other, vocabulary, palette, figure_height=_HEIGHT),
+        ranks_row(trace, cut, other, vocabulary, palette, figure_height=_HEIGHT, height=ranks_height),
         sizes_row(trace, cut, other, palette),
         mass_row(trace, cut, palette),
         bits_row(trace, palette),
@@ -75,9 +78,18 @@ def _laid_out(frame: go.Figure, rows: Sequence[Row], length: int, palette: Palet
             "tickcolor": palette.dropped,
         }
         for drawn in row.traces:
-            drawn.yaxis = f"y{suffix}"
+            drawn.yaxis = _PICTURE_AXIS if drawn.type == "heatmap" else f"y{suffix}"
         if row.name:
             names.append(_name_over(row, top, palette))
+    # The picture lies beneath: what is drawn on an axis that overlays another stands in front.
+    axes[_PICTURE_AXIS.replace("y", "yaxis")] = {
+        "domain": axes["yaxis"]["domain"],
+        "anchor": "x",
+        "range": axes["yaxis"]["range"],
+        "fixedrange": True,
+        "visible": False,
+    }
+    axes["yaxis"]["overlaying"] = _PICTURE_AXIS
     steps_axis = {
         **layout["xaxis"],
         "title": {**layout["xaxis"]["title"], "text": "step (drag to zoom, double click for all)"},
@@ -107,8 +119,6 @@ def _laid_out(frame: go.Figure, rows: Sequence[Row], length: int, palette: Palet
         "hovermode": "x",
         "hoversubplots": "axis",
         "uirevision": "landscape",
-        "barmode": "overlay",
-        "bargap": 0.1,
     }
     # A new figure: to update so many entries of one takes Plotly five times as long.
     return go.Figure([drawn for row in rows for drawn in row.traces], {**layout, **changes})
@@ -117,8 +127,8 @@ def _laid_out(frame: go.Figure, rows: Sequence[Row], length: int, palette: Palet
 def _domains(margin: dict[str, Any], rows: int) -> list[tuple[float, float]]:
     """The shares of the plot between which each row stands, the topmost first."""
     plot = _HEIGHT - margin["t"] - margin["b"]
-    tops = [plot, *((_ROW_HEIGHT + _GAP) * below - _GAP for below in range(rows - 1, 0, -1))]
-    bottoms = [tops[1] + _GAP, *(top - _ROW_HEIGHT for top in tops[1:])]
+    tops = [plot, *((ROW_HEIGHT + _GAP) * below - _GAP for below in range(rows - 1, 0, -1))]
+    bottoms = [tops[1] + _GAP, *(top - ROW_HEIGHT for top in tops[1:])]
     return [(bottom / plot, top / plot) for bottom, top in zip(bottoms, tops, strict=True)]
 
 

@@ -2,6 +2,9 @@
 
 The label of a step is that of its drawn token among the ranks. One trace of each row has ``hoverinfo="none"``, a label
 that is not shown: where all are skipped, Plotly draws no line at the pointer's step.
+
+What stands at every step is one filled shape of many parts: Streamlit has Plotly draw each chart twice, and an element
+for each bar, dot or stretch of a line, hundreds of them, would take longer than all the rest of an answer.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ Numbers: TypeAlias = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 _DECADES: Final = tuple(10**power for power in range(6))
 _LOWEST: Final = 0.7  # below a nucleus of one, so that its bar has a height
 _LEAST_OVERSHOOT: Final = 0.02
+ROW_HEIGHT: Final = 74
+"""Of each row beneath the ranks, pixels."""
+
 _DENSE, _DENSER = 150, 300  # numbers of steps above which marks are drawn finer
 
 
@@ -62,14 +68,14 @@ def steps_of(trace: Trace) -> Integers:
 
 
 def sizes_row(trace: Trace, cut: CutLine, other: CutLine | None, palette: Palette) -> Row:
-    """Bars of the nucleus size; in front of them what later settings kept of it, where that is less."""
+    """Blocks of the nucleus size; in front of them what later settings kept of it, where that is less."""
     of_trace = bool((cut.sizes == trace.nucleus_size).all())
     keeps_less = of_trace and bool((trace.kept_size != trace.nucleus_size).any())
     colour = later_colour(palette) if keeps_less else palette.kept
-    traces = [_bars("nucleus size", trace, cut.sizes, colour)]
+    traces = [_pointed(trace, cut.sizes), blocks("nucleus size", _LOWEST, cut.sizes, colour)]
     name = "<b>Nucleus size</b>"
     if keeps_less:
-        traces.append(_bars("kept size", trace, trace.kept_size, palette.kept))
+        traces.append(blocks("kept size", _LOWEST, trace.kept_size, palette.kept))
         name += f"\u2002 {coloured('■', palette.kept)} kept\u2002 {coloured('■', colour)} dropped later"
     largest = cut.sizes.max()
     if other is not None:
@@ -81,18 +87,12 @@ def sizes_row(trace: Trace, cut: CutLine, other: CutLine | None, palette: Palett
 def mass_row(trace: Trace, cut: CutLine, palette: Palette) -> Row:
     """The mass of the nucleus; what stands above p is the overshoot."""
     shade = mix(palette.kept, palette.background, 0.35)
+    room = max(1 - cut.p, _LEAST_OVERSHOOT) * 0.12
+    span = (cut.p - room, 1 + room)
     traces = [
-        go.Bar(
-            name="overshoot",
-            x=steps_of(trace),
-            # A bar of no height where the mass is not known: the pointer finds the step there too.
-            y=np.nan_to_num(cut.masses - cut.p),
-            base=cut.p,
-            width=1,
-            marker={"color": shade, "line": {"width": 0}},
-            hoverinfo="none",
-        ),
-        levels("kept mass", cut.masses, {"color": palette.kept, "width": 1.5}),
+        _pointed(trace, np.full(len(trace), cut.p)),
+        blocks("overshoot", cut.p, cut.masses, shade, width=1.0),
+        levels("kept mass", cut.masses, span, palette.kept, pixels=1.5, width=1.0),
         go.Scatter(
             name="p",
             x=np.array([0.5, len(trace) + 0.5]),
@@ -102,8 +102,7 @@ def mass_row(trace: Trace, cut: CutLine, palette: Palette) -> Row:
             hoverinfo="skip",
         ),
     ]
-    room = max(1 - cut.p, _LEAST_OVERSHOOT) * 0.12
-    axis = {"range": [cut.p - room, 1 + room], "tickvals": sorted({cut.p, 1.0}), "tickformat": ".4~%"}
+    axis = {"range": list(span), "tickvals": sorted({cut.p, 1.0}), "tickformat": ".4~%"}
     name = f"<b>Kept mass</b>\u2002 {coloured('■', shade)} overshoot\u2002 {coloured('╌', palette.cut)} p"
     return Row(name, "mass", traces, axis)
 
@@ -112,6 +111,8 @@ def bits_row(trace: Trace, palette: Palette) -> Row:
     """Entropy, what was to be expected, and surprisal, what came."""
     # An infinite surprisal would leave the axis without an end.
     surprisal = np.where(np.isfinite(trace.surprisal), trace.surprisal, np.nan)
+    top = max(1.0, float(trace.entropy.max()), float(np.nanmax(surprisal, initial=0.0)))
+    span = (-0.06 * top, 1.1 * top)
     traces = [
         go.Scatter(
             name="entropy",
@@ -121,43 +122,37 @@ def bits_row(trace: Trace, palette: Palette) -> Row:
             line={"color": palette.kept, "width": 1.2 if len(trace) > _DENSE else 1.6},
             hoverinfo="none",
         ),
-        go.Scatter(
-            name="surprisal",
-            x=steps_of(trace),
-            y=surprisal,
-            mode="markers",
-            marker={"color": palette.drawn, "size": 3 if len(trace) > _DENSER else 4},
-            hoverinfo="skip",
-        ),
+        levels("surprisal", surprisal, span, palette.drawn, pixels=3),
     ]
-    top = max(1.0, float(trace.entropy.max()), float(np.nanmax(surprisal, initial=0.0)))
-    name = f"{coloured('━', palette.kept)} <b>Entropy</b>\u2002 {coloured('●', palette.drawn)} <b>Surprisal</b>"
-    return Row(name, "bits", traces, {"range": [-0.06 * top, 1.1 * top], "nticks": 4})
+    name = f"{coloured('━', palette.kept)} <b>Entropy</b>\u2002 {coloured('╸', palette.drawn)} <b>Surprisal</b>"
+    return Row(name, "bits", traces, {"range": list(span), "nticks": 4})
 
 
 def drawn_row(trace: Trace, cut: CutLine, palette: Palette) -> Row:
-    """The rank of each drawn token by itself."""
+    """The rank of each drawn token by itself; thin below the cut."""
+    is_cut = trace.rank > cut.sizes
+    axis = log_axis(max(10.0, float(trace.rank.max())) * 1.7, _LOWEST, _DECADES)
+    kept, below = (np.where(chosen, trace.rank, np.nan) for chosen in (~is_cut, is_cut))
     traces = [
-        go.Scatter(
-            name="rank",
-            x=steps_of(trace),
-            y=trace.rank,
-            mode="markers",
-            marker=drawn_marker(trace, cut, palette),
-            hoverinfo="none",
-        )
+        _pointed(trace, trace.rank),
+        levels("rank", kept, axis["range"], palette.drawn, pixels=4, is_log=True),
+        levels("rank below the cut", below, axis["range"], palette.drawn, pixels=1.5, is_log=True),
     ]
-    deepest = max(10.0, float(trace.rank.max())) * 1.7
-    return Row("<b>Rank of the drawn token</b>", "rank (log)", traces, log_axis(deepest, _LOWEST, _DECADES))
+    return Row("<b>Rank of the drawn token</b>", "rank (log)", traces, axis)
 
 
-def drawn_marker(trace: Trace, cut: CutLine, palette: Palette) -> dict[str, Any]:
-    """Dots for the drawn tokens; hollow below the cut."""
-    # Numbers on a scale of two colours: Plotly checks a list of colours one by one.
-    below = {"color": (trace.rank > cut.sizes).astype(np.uint8), "cmin": 0, "cmax": 1}
+def dots(name: str, trace: Trace, chosen: NDArray[np.bool_], fill: str, outline: str) -> go.Scatter:
+    """Dots at the ranks of the drawn tokens of these steps."""
+    steps = steps_of(trace)
     size = next(size for most, size in ((_DENSE, 7), (_DENSER, 5), (math.inf, 4)) if len(trace) <= most)
-    outline = {**below, "colorscale": [[0, palette.background], [1, palette.drawn]], "width": 1}
-    return {**below, "colorscale": [[0, palette.drawn], [1, palette.background]], "size": size, "line": outline}
+    return go.Scatter(
+        name=name,
+        x=steps[chosen],
+        y=trace.rank[chosen],
+        mode="markers",
+        marker={"color": fill, "size": size, "line": {"color": outline, "width": 1}},
+        hoverinfo="skip",
+    )
 
 
 def stepped(name: str, values: Numbers, line: dict[str, Any]) -> go.Scatter:
@@ -172,16 +167,58 @@ def stepped(name: str, values: Numbers, line: dict[str, Any]) -> go.Scatter:
     )
 
 
-def levels(name: str, values: Floats, line: dict[str, Any]) -> go.Scatter:
-    """The level parts of ``stepped`` alone: (steps,) values become three points each, the third of them a gap."""
-    middles, gaps = np.arange(1, len(values) + 1), np.full(len(values), np.nan)
+def levels(
+    name: str,
+    values: Floats,
+    span: Sequence[float],
+    colour: str,
+    *,
+    pixels: float,
+    height: int = ROW_HEIGHT,
+    width: float = 0.8,
+    is_log: bool = False,
+) -> go.Scatter:
+    """A level stroke for each step at its value; none where it is NaN.
+
+    Args:
+        name: of the trace.
+        values: (steps,).
+        span: the range of the axis, in powers of ten where ``is_log``.
+        colour: of the strokes.
+        pixels: how thick they are.
+        height: of the row, pixels.
+        width: of a stroke, in steps.
+        is_log: whether the axis is logarithmic.
+    """
+    half = abs(span[1] - span[0]) / height * pixels / 2
+    low, high = (values * 10.0**-half, values * 10.0**half) if is_log else (values - half, values + half)
+    return blocks(name, low, high, colour, width=width)
+
+
+def blocks(name: str, low: Numbers | float, high: Numbers, colour: str, *, width: float = 0.9) -> go.Scatter:
+    """A filled block for each step: (steps,) values become five points each, the fifth of them a gap.
+
+    A block whose end is not known, NaN, is left out.
+    """
+    middles, gaps = np.arange(1, len(high) + 1), np.full(len(high), np.nan)
+    left, right = middles - width / 2, middles + width / 2
+    tops = high.astype(np.float64)
+    bottoms = np.where(np.isnan(tops), np.nan, low)
     return go.Scatter(
         name=name,
-        x=np.stack([middles - 0.5, middles + 0.5, gaps], axis=1).ravel(),
-        y=np.stack([values, values, gaps], axis=1).ravel(),
-        mode="lines",
-        line=line,
+        x=np.stack([left, left, right, right, gaps], axis=1).ravel().astype(np.float32),
+        y=np.stack([bottoms, tops, tops, bottoms, gaps], axis=1).ravel().astype(np.float32),
+        mode="none",
+        fill="toself",
+        fillcolor=colour,
         hoverinfo="skip",
+    )
+
+
+def _pointed(trace: Trace, values: Numbers) -> go.Scatter:
+    """Unseen points at the steps, which the pointer finds."""
+    return go.Scatter(
+        name="pointed", x=steps_of(trace), y=values, mode="lines", line={"width": 0}, opacity=0, hoverinfo="none"
     )
 
 
@@ -199,8 +236,3 @@ def log_axis(start: float, end: float, ticks: Sequence[int]) -> dict[str, Any]:
         "tickvals": values,
         "ticktext": [count(tick) for tick in values],
     }
-
-
-def _bars(name: str, trace: Trace, sizes: Integers, colour: str) -> go.Bar:
-    marker = {"color": colour, "line": {"width": 0}}
-    return go.Bar(name=name, x=steps_of(trace), y=sizes, marker=marker, hoverinfo="none")

@@ -45,12 +45,23 @@ def named(drawn: Any, name: str) -> Any:
     return found
 
 
-def levels(drawn: Any, name: str) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
-    """The ends of each level part of a line, as x and as y."""
-    line = named(drawn, name)
-    x, y = (np.asarray(values, dtype=np.float64).reshape(-1, 3) for values in (line.x, line.y))
-    assert np.isnan(x[:, 2]).all()
-    return [tuple(row[:2].tolist()) for row in x], [tuple(row[:2].tolist()) for row in y]
+def blocks(drawn: Any, name: str) -> Any:
+    """(blocks, 4) of a trace of blocks: left, right, bottom and top of each."""
+    x, y = (np.asarray(getattr(named(drawn, name), axis), dtype=np.float64).reshape(-1, 5) for axis in "xy")
+    assert np.isnan(x[:, 4]).all()
+    assert (x[:, 0] == x[:, 1]).all()
+    assert (x[:, 2] == x[:, 3]).all()
+    return np.stack([x[:, 0], x[:, 2], y[:, 0], y[:, 1]], axis=1)
+
+
+def tops(drawn: Any, name: str) -> list[float]:
+    return [float(top) for top in blocks(drawn, name)[:, 3]]
+
+
+def middles(drawn: Any, name: str, *, is_log: bool = False) -> Any:
+    """(blocks,) where thin blocks stand."""
+    low, high = blocks(drawn, name)[:, 2:].T
+    return np.sqrt(low * high) if is_log else (low + high) / 2
 
 
 @pytest.mark.parametrize("p", [0.01, 0.5, 0.9, 0.999, 1.0])
@@ -61,9 +72,11 @@ def test_the_contour_stands_below_the_last_rank_kept_for_the_width_of_its_step(t
     assert list(contour.x) == [0.5, 1.5, 2.5, 3.5, 4.5]
     expected = (trace.nucleus_size if p == 0.9 else nucleus_sizes_at(trace, p)) + 0.5
     assert list(contour.y) == [*expected, expected[-1]]
-    steps, ranks = levels(figure(trace, p), "cut level")
-    assert steps == [(0.5, 1.5), (1.5, 2.5), (2.5, 3.5), (3.5, 4.5)]
-    assert ranks == [(rank, rank) for rank in expected]
+    strokes = blocks(figure(trace, p), "cut level")
+    assert strokes[:, :2].tolist() == [[0.5, 1.5], [1.5, 2.5], [2.5, 3.5], [3.5, 4.5]]
+    np.testing.assert_allclose(middles(figure(trace, p), "cut level", is_log=True), expected, rtol=1e-6)
+    # Two pixels of some four hundred: no stroke reaches another rank.
+    assert (strokes[:, 3] / strokes[:, 2] < 1.07).all()
 
 
 def test_the_more_steps_the_fainter_are_lines_across_columns_but_not_the_levels_of_the_cut() -> None:
@@ -71,8 +84,8 @@ def test_the_more_steps_the_fainter_are_lines_across_columns_but_not_the_levels_
     few, many = (figure(make_trace([replace(step, position=i) for i in range(n)]), vocabulary=300) for n in (10, 600))
     assert named(few, "cut").line.color == translucent(PALETTES["light"].cut, 1)
     assert named(many, "cut").line.color == translucent(PALETTES["light"].cut, 0.25)
-    assert named(few, "cut level").line.color == named(many, "cut level").line.color == PALETTES["light"].cut
-    assert named(few, "drawn").marker.size > named(many, "drawn").marker.size
+    assert named(few, "cut level").fillcolor == named(many, "cut level").fillcolor == PALETTES["light"].cut
+    assert named(few, "kept tokens").marker.size > named(many, "kept tokens").marker.size
 
 
 def test_ties_at_the_cut_do_not_move_the_contour() -> None:
@@ -100,35 +113,55 @@ def test_the_axis_of_ranks_is_logarithmic_goes_down_and_holds_every_cut_and_draw
         assert 10**low <= V * 1.13
         # Half of a mark on the last rank of all stands beneath it.
         assert p < 1 or 10**low > V * 1.1
-        assert max(named(figure(trace, p), "probability").y) <= V + 0.5
 
 
 def test_the_drawn_tokens_are_a_path_through_their_ranks(trace: Trace) -> None:
     path = named(figure(trace), "drawn")
-    assert path.mode == "lines+markers"
+    assert path.mode == "lines"
     assert list(path.x) == [1, 2, 3, 4]
     assert list(path.y) == trace.rank.tolist() == [1, 8, 301, 4_001]
 
 
 def test_drawn_tokens_below_the_cut_are_hollow(trace: Trace) -> None:
-    path = named(figure(trace, 0.3), "drawn")
-    sizes = nucleus_sizes_at(trace, 0.3)
-    assert list(path.marker.color) == [int(rank > size) for rank, size in zip(trace.rank, sizes, strict=True)]
-    assert path.marker.colorscale[1][1] == PALETTES["light"].background
-    assert sum(path.marker.color) == 3
+    drawn = figure(trace, 0.3)
+    is_cut = trace.rank > nucleus_sizes_at(trace, 0.3)
+    assert is_cut.sum() == 3
+    palette = PALETTES["light"]
+    for name, which, fill in (("kept tokens", ~is_cut, palette.drawn), ("cut tokens", is_cut, palette.background)):
+        dots = named(drawn, name)
+        assert list(dots.x) == (np.flatnonzero(which) + 1).tolist()
+        assert list(dots.y) == trace.rank[which].tolist()
+        assert dots.marker.color == fill
+        assert {dots.marker.color, dots.marker.line.color} == {palette.drawn, palette.background}
 
 
-def test_the_cells_of_single_ranks_in_the_head_have_the_stored_probability(trace: Trace) -> None:
-    drawn = named(figure(trace), "probability")
-    assert list(drawn.x) == [0.5, 1.5, 2.5, 3.5, 4.5]
-    edges = np.asarray(drawn.y)
-    single = np.flatnonzero(np.diff(edges) == 1)
-    assert len(single) >= 10
-    for row in single:
-        rank = int(edges[row] + 0.5)
-        np.testing.assert_allclose(
-            10.0 ** np.asarray(drawn.z)[row], trace.head_probabilities[:, rank - 1], rtol=2e-4, atol=1e-11
-        )
+def test_the_picture_shows_each_rank_of_the_head_in_the_colour_of_its_probability(trace: Trace) -> None:
+    drawn = figure(trace)
+    picture = named(drawn, "probability")
+    z = np.asarray(picture.z)
+    assert (picture.x0, picture.dx, z.shape[1]) == (1, 1, 4)
+    low, high = drawn.layout[picture.yaxis.replace("y", "yaxis")].range
+    assert (low, high) == drawn.layout.yaxis.range
+    assert drawn.layout.yaxis.overlaying == picture.yaxis  # so that the marks stand in front of it
+    # The rows fill the axis, each centred on its y.
+    assert picture.y0 - picture.dy / 2 == pytest.approx(high)
+    assert picture.y0 + (len(z) - 0.5) * picture.dy == pytest.approx(low)
+    ranks = 10.0 ** (picture.y0 + np.arange(len(z)) * picture.dy)
+    single = ranks < 11.5
+    assert set(np.round(ranks[single])) == set(range(1, 12))
+    for shades, rank in zip(z[single], np.round(ranks[single]).astype(int), strict=True):
+        shares = np.clip(1 + np.log10(trace.head_probabilities[:, rank - 1]) / 5, 0, 1)
+        np.testing.assert_allclose(shades, 1 + shares * 254, atol=0.51)
+
+
+def test_the_picture_has_no_colour_where_no_token_is() -> None:
+    trace = make_trace([make_step(zipf(1_000), top_k=5)])
+    z = np.asarray(named(figure(trace, vocabulary=1_000), "probability").z)
+    picture = named(figure(trace, vocabulary=1_000), "probability")
+    ranks = 10.0 ** (picture.y0 + np.arange(len(z)) * picture.dy)
+    assert (z[ranks > 5.5] == 0).all()
+    assert (z[ranks < 5.5] > 0).all()
+    assert picture.zmin == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -194,8 +227,9 @@ def test_all_rows_share_one_axis_of_steps(trace: Trace) -> None:
     layout = drawn.layout.to_plotly_json()
     assert [name for name in layout if name.startswith("xaxis")] == ["xaxis"]
     rows = [name for name in layout if name.startswith("yaxis")]
-    assert len(rows) == 5
-    domains = sorted(layout[row].get("domain") for row in rows)
+    assert len(rows) == 6
+    domains = sorted(layout[row]["domain"] for row in rows if "overlaying" not in layout[row])
+    assert len(domains) == 5
     assert all(high < low for (_, high), (low, _) in pairwise(domains))
     assert all(layout[row]["fixedrange"] for row in rows)
     assert {trace.xaxis for trace in drawn.data} <= {None, "x"}
@@ -207,14 +241,17 @@ def test_all_rows_share_one_axis_of_steps(trace: Trace) -> None:
 
 def test_the_rows_beneath_tell_sizes_masses_entropy_surprisal_and_rank(trace: Trace) -> None:
     drawn = figure(trace)
-    assert list(named(drawn, "nucleus size").y) == trace.nucleus_size.tolist()
-    assert levels(drawn, "kept mass")[1] == [(mass, mass) for mass in trace.nucleus_mass]
+    assert tops(drawn, "nucleus size") == trace.nucleus_size.tolist()
+    np.testing.assert_allclose(middles(drawn, "kept mass"), trace.nucleus_mass, rtol=1e-6)
     assert list(named(drawn, "p").y) == [0.9, 0.9]
-    assert named(drawn, "overshoot").base == 0.9
-    assert list(named(drawn, "overshoot").y) == (trace.nucleus_mass - 0.9).tolist()
+    np.testing.assert_allclose(blocks(drawn, "overshoot")[:, 2], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(tops(drawn, "overshoot"), trace.nucleus_mass, rtol=1e-6)
     assert list(named(drawn, "entropy").y) == trace.entropy.tolist()
-    assert list(named(drawn, "surprisal").y) == trace.surprisal.tolist()
-    assert list(named(drawn, "rank").y) == trace.rank.tolist()
+    np.testing.assert_allclose(middles(drawn, "surprisal"), trace.surprisal, rtol=1e-5)
+    is_cut = trace.rank > trace.nucleus_size
+    for name, which in (("rank", ~is_cut), ("rank below the cut", is_cut)):
+        expected = np.where(which, trace.rank, np.nan)
+        np.testing.assert_allclose(middles(drawn, name, is_log=True), expected, rtol=1e-5)
 
 
 def test_a_compared_cut_is_dotted_over_ranks_and_sizes(trace: Trace) -> None:
@@ -222,7 +259,7 @@ def test_a_compared_cut_is_dotted_over_ranks_and_sizes(trace: Trace) -> None:
     assert list(named(drawn, "other cut").y)[:-1] == (trace.nucleus_size + 0.5).tolist()
     assert named(drawn, "other cut").line.dash == "dot"
     assert list(named(drawn, "other size").y)[:-1] == trace.nucleus_size.tolist()
-    assert list(named(drawn, "nucleus size").y) == nucleus_sizes_at(trace, 0.5).tolist()
+    assert tops(drawn, "nucleus size") == nucleus_sizes_at(trace, 0.5).tolist()
     assert not [t for t in figure(trace, 0.5).data if t.name.startswith("other")]
 
 
@@ -231,8 +268,8 @@ def test_a_mass_that_is_not_known_is_not_drawn(trace: Trace) -> None:
     unknown = np.isnan(cut.masses)
     assert unknown.tolist() == [False, False, False, True]
     drawn = figure(trace, 0.5)
-    assert np.isnan(levels(drawn, "kept mass")[1]).any(axis=1).tolist() == unknown.tolist()
-    assert named(drawn, "overshoot").y[3] == 0
+    for name in ("kept mass", "overshoot"):
+        assert np.isnan(blocks(drawn, name)[:, 2:]).all(axis=1).tolist() == unknown.tolist()
     assert "of the mass" in named(drawn, "drawn").hovertext[2]
     assert "of the mass" not in named(drawn, "drawn").hovertext[3]
 
@@ -242,10 +279,11 @@ def test_what_later_settings_keep_stands_in_front_of_the_nucleus() -> None:
     trace = make_trace(steps)
     drawn = figure(trace, vocabulary=100)
     assert steps[0].kept_size < steps[0].nucleus_size
-    assert list(named(drawn, "nucleus size").y) == [step.nucleus_size for step in steps]
-    assert list(named(drawn, "kept size").y) == [step.kept_size for step in steps]
-    assert named(drawn, "kept size").marker.color == PALETTES["light"].kept
-    assert drawn.layout.barmode == "overlay"
+    assert tops(drawn, "nucleus size") == [step.nucleus_size for step in steps]
+    assert tops(drawn, "kept size") == [step.kept_size for step in steps]
+    assert named(drawn, "kept size").fillcolor == PALETTES["light"].kept
+    names = [t.name for t in drawn.data]
+    assert names.index("kept size") > names.index("nucleus size")
     assert any("dropped later" in note.text for note in drawn.layout.annotations)
     # What the settings would have kept at another p is not stored.
     assert "kept size" not in [t.name for t in figure(trace, 0.5, vocabulary=100).data]
@@ -286,7 +324,7 @@ def test_a_replayed_token_that_nothing_keeps_does_not_break_it(trace: Trace) -> 
         admitting_p=np.ones(4),
     )
     drawn = figure(odd)
-    assert np.isnan(named(drawn, "surprisal").y[0])
+    assert np.isnan(blocks(drawn, "surprisal")[:, 3]).tolist() == [True, False, False, False]
     assert 10 ** drawn.layout.yaxis.range[0] >= V
 
 
@@ -301,7 +339,7 @@ def test_the_key_names_every_mark_in_its_colour(trace: Trace, theme: Theme) -> N
     assert "probability" in title
     bar = named(figure(trace, theme=theme), "probability")
     shares = [float(text.split()[0]) / 100 for text in bar.colorbar.ticktext]
-    assert 10.0 ** np.asarray(bar.colorbar.tickvals) == pytest.approx(shares)
+    assert 10.0 ** ((np.asarray(bar.colorbar.tickvals) - 1) / 254 * 5 - 5) == pytest.approx(shares)
     assert bar.colorscale[0][1] == palette.background
 
 
@@ -321,4 +359,4 @@ def test_three_hundred_steps_are_a_figure_of_modest_size() -> None:
     assert len(SIZE_CURVE_P) == trace.size_curves.shape[1]
     packed = figure(trace, vocabulary=50_257).to_json()
     assert len(packed) < 400_000
-    assert '"z":{"dtype":"f4","bdata":' in packed
+    assert '"z":{"dtype":"u1","bdata":' in packed

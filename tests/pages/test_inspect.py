@@ -56,7 +56,7 @@ def test_a_step_is_shown_with_the_cut_where_the_run_made_it(open_page: Opener, h
     assert shape(mass, "cut")["x0"] == steps[3].nucleus_size + 0.5
     assert shape(mass, "p")["y0"] == 0.85
     assert bars["data"][0]["x"][0] == pytest.approx(float(steps[3].head_probabilities[0]))
-    assert numbers(landscape, "nucleus size", "y") == [step.nucleus_size for step in steps]
+    assert numbers(landscape, "nucleus size", "y")[1::5] == [step.nucleus_size for step in steps]
     assert numbers(landscape, "drawn", "y") == [step.rank for step in steps]
     assert numbers(landscape, "cut", "y")[3] == steps[3].nucleus_size + 0.5
     assert app.subheader[0].value == "Step 4 of 12"
@@ -95,7 +95,7 @@ def test_another_p_moves_the_cut_and_counts_the_tokens_that_it_would_have_droppe
         single = sum(int(step.size_curve[column]) == 1 for step in steps)
         assert f"{single} of 30 steps would keep a single token" in _answer(app)
         landscape = figures(app)[2]
-        assert numbers(landscape, "nucleus size", "y") == [int(step.size_curve[column]) for step in steps]
+        assert numbers(landscape, "nucleus size", "y")[1::5] == [int(step.size_curve[column]) for step in steps]
         assert numbers(landscape, "other size", "y")[:30] == [step.nucleus_size for step in steps]
         assert app.query_params["p"] == str(p)
     assert 0 < len(struck_at[0.5]) < len(struck_at[0.1])
@@ -119,9 +119,13 @@ def test_a_p_in_the_address_is_asked_about_and_nonsense_there_is_passed_over(
 def test_other_settings_need_the_model_and_say_so(open_page: Opener, history: History) -> None:
     run_id, _ = store_run(history)
     app = open_page("inspect", run=run_id)
-    app = shown(app.number_input(key=f"run-{run_id}-what-if-temperature").set_value(0.5).run())
+    app.session_state[f"run-{run_id}-what-if-temperature"] = 0.5
+    app = shown(app.run())
     assert "Pocket GPT-2 is needed to replay the text with other settings, and is not in memory." in plain(app)
     assert "Load the model" in [button.label for button in app.button]
+    app.session_state[f"run-{run_id}-other-settings"] = True  # open
+    app = shown(app.run())
+    assert app.number_input(key=f"run-{run_id}-what-if-temperature").value == 0.5
     app = shown(press(app, "Back to how it is"))
     assert not any("needed to replay" in text for text in plain(app))
 
@@ -153,7 +157,7 @@ def test_an_interrupted_run_shows_what_it_had_written(open_page: Opener, history
         "The run was interrupted after 5 tokens, because the application ended; what it had written is here: "
         "run it again for the whole text\\.".replace(":", "\\:")
     ]
-    assert numbers(figures(app)[2], "nucleus size", "y") == [step.nucleus_size for step in steps]
+    assert numbers(figures(app)[2], "nucleus size", "y")[1::5] == [step.nucleus_size for step in steps]
 
 
 def test_a_run_that_still_grows_is_told_as_such(open_page: Opener, history: History) -> None:
