@@ -16,7 +16,7 @@ from dashboard.app_pages.stages_view import stages_view
 from dashboard.app_pages.steps_table import steps_table
 from dashboard.app_pages.viewing import View, asked_step, choose_step
 from dashboard.components.colouring import SCALES, Colouring, colour_values
-from dashboard.components.step_marker import step_marker
+from dashboard.components.step_marker import Question, step_marker
 from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.figures.bars import bars_figure
 from dashboard.figures.canvas import PLOTLY_CONFIG, Drawn, sentence_case
@@ -25,7 +25,7 @@ from dashboard.figures.mass import mass_figure
 from dashboard.figures.palette import Theme
 from dashboard.figures.sentences import FACT_LABELS, count, drawn_sentence, edge_sentence, p_value, token_facts
 from dashboard.sampling.settings import SamplingSettings
-from dashboard.sampling.trace import SIZE_CURVE_P
+from dashboard.sampling.trace import HEAD_SIZE, SIZE_CURVE_P
 from dashboard.sampling.what_if import nucleus_masses_at, nucleus_sizes_at
 
 StepPart: TypeAlias = Callable[[View, int], None]
@@ -33,6 +33,7 @@ StepPart: TypeAlias = Callable[[View, int], None]
 
 _LONG_TEXT: Final = 600  # tokens
 _TEXT_HEIGHT: Final = 460  # pixels
+_DEEPER: Final = 8
 _NAMED: Final = 5  # steps that a sentence names one by one
 
 
@@ -212,27 +213,66 @@ _PARTS: Final[dict[str, StepPart]] = {"Samplers": samplers_view, "How it was mad
 
 
 def _landscape(view: View, asked: View, selected: int) -> None:
-    """Every step and every rank; a click chooses the step."""
-    own = (view.settings, view.p)
-    drawn = _drawn_landscape(asked.key, (asked.settings, asked.p), own, len(asked.trace), shared.theme(), asked, view)
+    """Every step and every rank; a click chooses the step. Another p is a line over it, which leaves its zoom alone."""
+    as_drawn = replace(asked, p=asked.settings.top_p)
+    question, deepest = question_of(asked)
+    drawn = _drawn_landscape(
+        asked.key, asked.settings, view.settings, len(asked.trace), deepest, shared.theme(), as_drawn, view
+    )
     st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="landscape")
     step_marker(
-        "landscape", selected=selected, length=len(asked.trace), key=f"{asked.key}-marker", on_choose=choose_step
+        "landscape",
+        selected=selected,
+        length=len(asked.trace),
+        key=f"{asked.key}-marker",
+        on_choose=choose_step,
+        question=question,
     )
 
 
-# Chosen steps come and go over the same landscape: it is drawn once for each question.
+def question_of(asked: View) -> tuple[Question | None, int]:
+    """The line of the p that is asked about, and the number of tokens down to which the landscape must reach for it.
+
+    That number is 0 where the landscape reaches so far by itself, else one of a few: a slider that is moved on is not
+    to change the axes each time.
+    """
+    if asked.what_if_p is None:
+        return None, 0
+    sizes = _cut_line(asked).sizes
+    rows = {"yaxis": (sizes + 0.5).tolist(), "yaxis2": sizes.tolist()}
+    largest = int(sizes.max())
+    reaches = largest <= max(int(asked.trace.nucleus_size.max()), int(asked.trace.rank.max()))
+    return Question(f"what if p = {p_value(asked.p)}", rows), 0 if reaches else _next_depth(largest)
+
+
+def _next_depth(tokens: int) -> int:
+    depth = HEAD_SIZE
+    while depth < tokens:
+        depth *= _DEEPER
+    return depth
+
+
+# Chosen steps and other p come and go over the same landscape: it is drawn once for the settings.
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _drawn_landscape(
     key: str,
-    asked_with: tuple[SamplingSettings, float],
-    own: tuple[SamplingSettings, float],
+    settings: SamplingSettings,
+    own: SamplingSettings,
     length: int,
+    deepest: int,
     theme: Theme,
     _asked: View,
     _view: View,
 ) -> Drawn:
     """The landscape of a view; the arguments without an underscore say which one."""
-    is_asked = asked_with != own
-    other = replace(_cut_line(_view), name=f"{_view.own_name}, p = {p_value(_view.p)}") if is_asked else None
-    return landscape_figure(_asked.trace, cut=_cut_line(_asked), other=other, vocabulary=_asked.vocabulary, theme=theme)
+    other = None
+    if settings != own:
+        other = replace(_cut_line(_view), name=f"{_view.own_name}, p = {p_value(_view.p)}")
+    return landscape_figure(
+        _asked.trace,
+        cut=_cut_line(_asked),
+        other=other,
+        vocabulary=_asked.vocabulary,
+        theme=theme,
+        room_for=deepest,
+    )

@@ -5,7 +5,8 @@ const LINE_WIDTH = 2; // as in the style sheet
 const MOST_PIXELS_OF_A_CLICK = 4;
 const DOUBLE_CLICK_MS = 300; // Plotly's own
 const RELAYOUT_WITHIN_MS = 600;
-const HANDED_ON = ["--st-text-color", "--st-background-color", "--st-font"];
+const HANDED_ON = ["--st-text-color", "--st-background-color", "--st-red-color", "--st-font"];
+const SVG = "http://www.w3.org/2000/svg";
 const REDRAWN = ["plotly_afterplot", "plotly_relayout", "plotly_relayouting"];
 const markers = new WeakMap();
 
@@ -39,6 +40,7 @@ function build(root) {
   marker.label = document.createElement("span");
   marker.label.className = "step-marker-label";
   marker.line.append(marker.label);
+  marker.question = buildQuestion();
 
   let isAsked = false;
   marker.observer = new MutationObserver(() => {
@@ -80,6 +82,8 @@ function look(marker) {
 function attach(marker, chart) {
   marker.detach();
   marker.line.remove();
+  marker.question.drawing.remove();
+  marker.question.key.remove();
   marker.chart = chart;
   marker.lastClick = null;
   if (!chart) {
@@ -114,6 +118,7 @@ function plotOf(chart) {
 // --- the line ---------------------------------------------------------------------------------------------------
 
 function place(marker) {
+  placeQuestion(marker);
   const { chart, line, label, choice } = marker;
   const plot = chart && plotOf(chart);
   const frame = chart?.querySelector(".svg-container");
@@ -139,6 +144,58 @@ function place(marker) {
   const half = label.getBoundingClientRect().width / 2;
   const middle = Math.min(Math.max(left, half), frame.clientWidth - half);
   label.style.left = `${middle - left - LINE_WIDTH / 2}px`; // counted from the inner edge of the border
+}
+
+// --- the cut that is asked about --------------------------------------------------------------------------------
+
+function buildQuestion() {
+  const drawing = document.createElementNS(SVG, "svg");
+  drawing.classList.add("step-marker-question");
+  drawing.setAttribute("aria-hidden", "true"); // the page says in words what the answer is
+  const key = document.createElement("span");
+  key.className = "step-marker-key";
+  key.setAttribute("aria-hidden", "true");
+  return { drawing, key };
+}
+
+// A stepped line in each row, level over the width of each step, clipped to its row; drawn twice, so that it has a rim.
+function placeQuestion(marker) {
+  const { chart, data, question } = marker;
+  const { drawing, key } = question;
+  const plot = chart && data?.question && plotOf(chart);
+  const frame = chart?.querySelector(".svg-container");
+  if (!plot || !frame) {
+    drawing.remove();
+    key.remove();
+    return;
+  }
+  if (drawing.parentElement !== frame) {
+    frame.insertBefore(drawing, [...frame.querySelectorAll(":scope > svg")].at(-1) ?? null);
+    frame.append(key);
+  }
+  const theme = getComputedStyle(marker.root);
+  for (const part of [drawing, key]) {
+    for (const name of HANDED_ON) part.style.setProperty(name, theme.getPropertyValue(name));
+  }
+  if (key.textContent !== data.question.name) key.textContent = data.question.name;
+  drawing.replaceChildren();
+  for (const [name, values] of Object.entries(data.question.rows)) {
+    const yaxis = chart._fullLayout[name];
+    if (!yaxis?.d2p) continue;
+    const row = document.createElementNS(SVG, "svg");
+    const box = { x: plot.left, y: yaxis._offset, width: plot.width, height: yaxis._length };
+    for (const [attribute, value] of Object.entries(box)) row.setAttribute(attribute, value);
+    const x = (edge) => plot.xaxis.d2p(edge).toFixed(1);
+    const y = (value) => yaxis.d2p(value).toFixed(1);
+    const steps = values.map((value, i) => `V${y(value)}H${x(i + 1.5)}`).join("");
+    for (const className of ["rim", "cut"]) {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", className);
+      path.setAttribute("d", `M${x(0.5)} ${y(values[0])}${steps}`);
+      row.append(path);
+    }
+    drawing.append(row);
+  }
 }
 
 // --- the click --------------------------------------------------------------------------------------------------

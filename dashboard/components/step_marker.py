@@ -7,7 +7,8 @@ drawn over the chart in the browser, and a chart that stays the same is not touc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import streamlit as st
@@ -16,7 +17,26 @@ from streamlit.components.v2.types import ComponentRenderer
 from dashboard.components.choice import reported_position, script, style
 
 
-def step_marker(chart_key: str, *, selected: int, length: int, key: str, on_choose: Callable[[int], object]) -> None:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A cut that is asked about, drawn over the chart as a stepped line in each of some rows.
+
+    name: what the line is, for its key. rows: Plotly's name of a y axis (``yaxis2``) to the (steps,) values on it.
+    """
+
+    name: str
+    rows: Mapping[str, Sequence[float]]
+
+
+def step_marker(
+    chart_key: str,
+    *,
+    selected: int,
+    length: int,
+    key: str,
+    on_choose: Callable[[int], object],
+    question: Question | None = None,
+) -> None:
     """Mark the chosen step on a chart, and let a click into its plot choose the nearest one.
 
     A drag still zooms, and a double click that ends the zoom chooses nothing. The marker takes up no room on the
@@ -28,6 +48,8 @@ def step_marker(chart_key: str, *, selected: int, length: int, key: str, on_choo
         length: number of steps.
         key: Streamlit's key of the marker, one per run.
         on_choose: called with the position before the page runs again.
+        question: a line that comes and goes with a slider: drawn over the chart like the chosen step, because another
+            figure would take many times longer, and the zoom with it.
     """
 
     def choose() -> None:
@@ -35,7 +57,10 @@ def step_marker(chart_key: str, *, selected: int, length: int, key: str, on_choo
         if position is not None:
             on_choose(position)
 
-    data = {"chartKey": chart_key, "selected": selected, "length": length}
+    asked = None
+    if question is not None:
+        asked = {"name": question.name, "rows": {axis: list(values) for axis, values in question.rows.items()}}
+    data = {"chartKey": chart_key, "selected": selected, "length": length, "question": asked}
     _component()(key=key, data=data, on_position_change=choose)
 
 

@@ -33,7 +33,13 @@ _FEW_STEPS: Final = 12  # each has its number on the axis
 
 
 def landscape_figure(
-    trace: Trace, *, cut: CutLine, vocabulary: Vocabulary, theme: Theme, other: CutLine | None = None
+    trace: Trace,
+    *,
+    cut: CutLine,
+    vocabulary: Vocabulary,
+    theme: Theme,
+    other: CutLine | None = None,
+    room_for: int = 0,
 ) -> Drawn:
     """Ranks of all steps by colour, the cut as a contour, the drawn tokens as a path, on one x axis with their sums.
 
@@ -45,6 +51,8 @@ def landscape_figure(
         vocabulary: names the tokens.
         theme: light or dark.
         other: a cut to compare with, dotted.
+        room_for: a number of tokens down to which the axes reach at least, if the vocabulary does: something may be
+            drawn over the figure there.
     """
     palette = PALETTES[theme]
     # The key of colours takes two lines; the label of the chosen step stands in the last.
@@ -52,9 +60,10 @@ def landscape_figure(
     frame = new_figure(palette, "The landscape: every step, every rank", lines, height=_HEIGHT, bottom=_BOTTOM)
     margin = frame.layout.margin
     ranks_height = _HEIGHT - margin.t - margin.b - _ROWS_BENEATH * (ROW_HEIGHT + _GAP)
+    deepest = min(room_for, len(vocabulary))
     rows = [
-        ranks_row(trace, cut, other, vocabulary, palette, figure_height=_HEIGHT, height=ranks_height),
-        sizes_row(trace, cut, other, palette),
+        ranks_row(trace, cut, other, vocabulary, palette, figure_height=_HEIGHT, height=ranks_height, room_for=deepest),
+        sizes_row(trace, cut, other, palette, room_for=deepest),
         mass_row(trace, cut, palette),
         bits_row(trace, palette),
         drawn_row(trace, cut, palette),

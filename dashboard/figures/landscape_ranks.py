@@ -41,13 +41,15 @@ def ranks_row(
     *,
     figure_height: int,
     height: int,
+    room_for: int,
 ) -> Row:
     """The probability of every rank as colour, where the cuts fall, and the drawn tokens as a path.
 
     The key of colours stands in the lines beneath the title of the figure, whose height it must know, in pixels like
     that of the row.
     """
-    lowest = max(int(ranks.max()) for ranks in (trace.rank, cut.sizes, *([] if other is None else [other.sizes])))
+    cuts = [cut.sizes] if other is None else [cut.sizes, other.sizes]
+    lowest = max(room_for, *(int(ranks.max()) for ranks in (trace.rank, *cuts)))
     deepest = max(min(math.ceil(max(lowest, HEAD_SIZE) * _BELOW), len(vocabulary)), lowest)
     axis = {**log_axis(max(deepest + 0.5, (lowest + 0.5) * _ROOM), _FIRST_RANK, _TICKS), "showgrid": False}
     is_cut = trace.rank > cut.sizes
@@ -80,8 +82,8 @@ def _cut_ranks(cut: CutLine) -> Floats:
 def _heatmap(trace: Trace, deepest: int, span: Sequence[float], palette: Palette, figure_height: int) -> go.Heatmap:
     """The cells as a picture whose rows are equally high, which Plotly draws several times faster than given edges.
 
-    Its own y axis lies beneath that of the ranks and is linear in log10(rank) over the same ``span``. A value is 0 where
-    no token is, else 1 (_LEAST_PROBABILITY or less) to 255 (certainty), linear in the logarithm.
+    Its own y axis lies beneath that of the ranks and is linear in log10(rank) over the same ``span``. A value is 0
+    where no token is, else 1 (_LEAST_PROBABILITY or less) to 255 (certainty), linear in the logarithm.
     """
     cells = cells_of(trace, deepest)
     row = (span[0] - span[1]) / _PICTURE_ROWS

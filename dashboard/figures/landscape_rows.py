@@ -67,7 +67,7 @@ def steps_of(trace: Trace) -> Integers:
     return np.arange(1, len(trace) + 1)
 
 
-def sizes_row(trace: Trace, cut: CutLine, other: CutLine | None, palette: Palette) -> Row:
+def sizes_row(trace: Trace, cut: CutLine, other: CutLine | None, palette: Palette, *, room_for: int) -> Row:
     """Blocks of the nucleus size; in front of them what later settings kept of it, where that is less."""
     of_trace = bool((cut.sizes == trace.nucleus_size).all())
     keeps_less = of_trace and bool((trace.kept_size != trace.nucleus_size).any())
@@ -77,7 +77,7 @@ def sizes_row(trace: Trace, cut: CutLine, other: CutLine | None, palette: Palett
     if keeps_less:
         traces.append(blocks("kept size", _LOWEST, trace.kept_size, palette.kept))
         name += f"\u2002 {coloured('■', palette.kept)} kept\u2002 {coloured('■', colour)} dropped later"
-    largest = cut.sizes.max()
+    largest = max(room_for, cut.sizes.max())
     if other is not None:
         traces.append(stepped("other size", other.sizes, other_line(palette)))
         largest = max(largest, other.sizes.max())

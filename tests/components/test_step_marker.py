@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.components import choice
 from dashboard.components import step_marker as module
-from dashboard.components.step_marker import step_marker
+from dashboard.components.step_marker import Question, step_marker
 from dashboard.figures.palette import PALETTES
 
 FOLDER = Path(module.__file__).parent
@@ -44,7 +44,13 @@ def choose(position: object, sent: dict[str, Any], monkeypatch: pytest.MonkeyPat
 def test_the_browser_is_told_the_chart_the_step_and_their_number(sent: dict[str, Any]) -> None:
     step_marker("landscape", selected=1, length=3, key="marker", on_choose=int)
     assert sent["key"] == "marker"
-    assert sent["data"] == {"chartKey": "landscape", "selected": 1, "length": 3}
+    assert sent["data"] == {"chartKey": "landscape", "selected": 1, "length": 3, "question": None}
+
+
+def test_the_browser_is_told_the_line_that_is_asked_about(sent: dict[str, Any]) -> None:
+    question = Question("what if p = 0.5", {"yaxis": [1.5, 3.5], "yaxis2": [1, 3]})
+    step_marker("landscape", selected=1, length=2, key="marker", on_choose=int, question=question)
+    assert sent["data"]["question"] == {"name": "what if p = 0.5", "rows": {"yaxis": [1.5, 3.5], "yaxis2": [1, 3]}}
 
 
 @pytest.mark.parametrize("position", [0, 2])
@@ -85,7 +91,7 @@ def test_the_script_never_makes_markup_of_text(unsafe: str) -> None:
 def test_colours_come_from_the_theme_and_fall_back_to_the_light_palette() -> None:
     light = PALETTES["light"]
     used = dict(re.findall(r"var\(--st-([a-z-]+-color), (#[0-9a-f]{6})\)", STYLE))
-    assert used == {"background-color": light.background, "text-color": light.text}
+    assert used == {"background-color": light.background, "text-color": light.text, "red-color": light.cut}
     assert set(re.findall(r"#[0-9a-f]{6}", STYLE)) == set(used.values())
 
 

@@ -115,6 +115,19 @@ def test_the_axis_of_ranks_is_logarithmic_goes_down_and_holds_every_cut_and_draw
         assert p < 1 or 10**low > V * 1.1
 
 
+def test_the_axes_reach_as_far_as_is_asked_but_not_beyond_the_vocabulary(trace: Trace) -> None:
+    def ends(room_for: int) -> tuple[float, float]:
+        cut = cut_at(trace, 0.5)
+        layout = landscape_figure(
+            trace, cut=cut, vocabulary=make_vocabulary(V), theme="light", room_for=room_for
+        ).figure.layout
+        return 10 ** layout.yaxis.range[0], 10 ** layout.yaxis2.range[1]
+
+    assert ends(10) == ends(0)
+    assert min(ends(15_000)) > 15_000
+    assert ends(10**6) == ends(V)
+
+
 def test_the_drawn_tokens_are_a_path_through_their_ranks(trace: Trace) -> None:
     path = named(figure(trace), "drawn")
     assert path.mode == "lines"

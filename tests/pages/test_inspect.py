@@ -95,8 +95,8 @@ def test_another_p_moves_the_cut_and_counts_the_tokens_that_it_would_have_droppe
         single = sum(int(step.size_curve[column]) == 1 for step in steps)
         assert f"{single} of 30 steps would keep a single token" in _answer(app)
         landscape = figures(app)[2]
-        assert numbers(landscape, "nucleus size", "y")[1::5] == [int(step.size_curve[column]) for step in steps]
-        assert numbers(landscape, "other size", "y")[:30] == [step.nucleus_size for step in steps]
+        # The line of the other p lies over the landscape, which stays as it is.
+        assert numbers(landscape, "nucleus size", "y")[1::5] == [step.nucleus_size for step in steps]
         assert app.query_params["p"] == str(p)
     assert 0 < len(struck_at[0.5]) < len(struck_at[0.1])
     app = shown(app.select_slider[0].set_value(1.0).run())

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from dashboard.app_pages import shared
-from dashboard.app_pages.explorer import forced_sentence, what_if_sentence
+from dashboard.app_pages.explorer import forced_sentence, question_of, what_if_sentence
 from dashboard.app_pages.steps_table import step_rows
 from dashboard.app_pages.viewing import Latest, View
 from dashboard.sampling.settings import SamplingSettings
-from dashboard.sampling.trace import Trace
-from tests.figures.factory import make_step, make_trace, make_vocabulary
+from dashboard.sampling.trace import SIZE_CURVE_P, Trace
+from dashboard.sampling.what_if import nucleus_sizes_at
+from tests.figures.factory import make_step, make_trace, make_vocabulary, zipf
 
 OWN = SamplingSettings(top_p=0.9, seed=1)
 
@@ -95,6 +96,24 @@ def test_other_settings_are_named_with_what_they_replace(trace: Trace) -> None:
 def test_a_text_that_is_only_read_is_not_compared_with_itself(trace: Trace) -> None:
     view = make_view(trace, drawn=False)
     assert what_if_sentence(view, view, [1]).endswith("1 of 3 steps would keep a single token.")
+
+
+def test_another_p_is_a_line_over_ranks_and_sizes(trace: Trace) -> None:
+    assert question_of(make_view(trace)) == (None, 0)
+    question, deepest = question_of(make_view(trace, p=0.5))
+    assert question is not None
+    assert question.name == "what if p = 0.5"
+    assert question.rows == {"yaxis": [1.5, 2.5, 1.5], "yaxis2": [1, 2, 1]}
+    assert deepest == 0
+
+
+def test_the_landscape_reaches_as_far_as_the_line_of_another_p_in_few_steps() -> None:
+    trace = make_trace([make_step(zipf(20_000, 0.9), top_p=0.5)])
+    depths = [question_of(make_view(trace, settings=SamplingSettings(top_p=0.5), p=p))[1] for p in SIZE_CURVE_P]
+    assert 2 < len(set(depths)) < 5
+    for p, depth in zip(SIZE_CURVE_P, depths, strict=True):
+        size = int(nucleus_sizes_at(trace, p)[0])
+        assert depth >= size if p > 0.5 else depth == 0
 
 
 def test_tokens_that_were_given_although_they_were_cut_are_named() -> None:
