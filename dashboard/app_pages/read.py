@@ -36,7 +36,8 @@ def take_from_run() -> None:
     record = shared.history().run(run_id)
     st.session_state["read-from"] = (run_id, part)
     st.session_state["read-text"] = record.prompt + (record.output if part == "output" else "")
-    st.session_state["model"] = record.model_name
+    is_offered = record.model_name in catalogue(shared.config())
+    st.session_state["model"] = record.model_name if is_offered else shared.default_choice().name
     start()
 
 
@@ -153,7 +154,5 @@ with shared.errors_shown():
     take_from_run()
     text_box()
     if _ASKED in st.session_state:
-        asked_text, asked_model = st.session_state[_ASKED]
-        if asked_model in catalogue(shared.config()):
-            result(asked_text, asked_model)
+        result(*st.session_state[_ASKED])
     shared.settled("read")

@@ -111,6 +111,15 @@ def test_a_runs_text_is_taken_by_its_link(open_page: Opener, history: History, p
     assert figures(app)
 
 
+def test_a_run_of_a_model_that_is_not_offered_is_read_by_the_one_to_begin_with(
+    open_page: Opener, history: History
+) -> None:
+    run_id, _ = store_run(history, prompt="The keeper", model_name="gone")
+    app = shown(open_page("read", run=run_id))
+    assert app.selectbox(key="model").value == "pocket"
+    assert figures(app)
+
+
 def test_a_link_to_an_unknown_run_is_told_in_a_sentence(open_page: Opener) -> None:
     app = shown(open_page("read", run="nosuchrun"))
     assert len(app.error) == 1
