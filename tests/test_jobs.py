@@ -150,7 +150,7 @@ def expected(chosen: SamplingSettings, prompt: str = PROMPT) -> list[Step]:
     return steps[0]
 
 
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
