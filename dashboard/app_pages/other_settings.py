@@ -28,9 +28,9 @@ def other_settings(view: View) -> View:
     """Show the knobs, and return the view as they make it: the same tokens, replayed, or the view itself."""
     chosen = {name: st.session_state.get(_key(view, name), getattr(view.settings, name)) for name in ASKABLE}
     changed = [name for name, value in chosen.items() if value != getattr(view.settings, name)]
-    label = f"Other settings ({len(changed)})" if changed else "Other settings"
+    # Its label never changes: Streamlit would take it for another popover, and close it with every value.
     fold = st.popover(
-        label, icon=":material/tune:", width="stretch", key=f"{view.key}-other-settings", on_change="rerun"
+        "Other settings", icon=":material/tune:", width="stretch", key=f"{view.key}-other-settings", on_change="rerun"
     )
     # Eight inputs that nobody sees would be made anew with every step that is chosen.
     if fold.open:
