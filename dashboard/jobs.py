@@ -11,24 +11,22 @@ import logging
 import sys
 import threading
 import time
-import uuid
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from dashboard.errors import HistoryBusy, HistoryError, HistoryFull, ModelError, NucleusLensError, QueueFull
 from dashboard.history import EndStatus, History, NewRun
+from dashboard.job import Branch, Job
 from dashboard.sampling.settings import SamplingSettings
 from dashboard.sampling.store import ModelStore
-from dashboard.sampling.trace import Step, StopReason, Trace
+from dashboard.sampling.trace import StopReason
 
 if TYPE_CHECKING:
     from dashboard.sampling.models import LoadedModel
 
 _log = logging.getLogger(__name__)
-
-Phase: TypeAlias = Literal["queued", "loading", "running", "ended"]
 
 _FLUSH_SECONDS: Final = 1.0
 _HEARTBEAT_SECONDS: Final = 3.0
@@ -36,99 +34,8 @@ _HEARTBEAT_SECONDS: Final = 3.0
 SILENT_FOR: Final = timedelta(seconds=20)
 _SWITCH_SECONDS: Final = 0.0002
 _LAST_TRIES: Final = 5
+_CLOSE_WITHIN: Final = 10.0
 _JOBS_KEPT: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """Where a run leaves another one.
-
-    parent: public id of that run. position: the step at which they part. prompt_ids: of the parent. given_ids: the
-    parent's tokens before that step, and the token that stands there instead.
-    """
-
-    parent: str
-    position: int
-    prompt_ids: tuple[int, ...]
-    given_ids: tuple[int, ...]
-
-
-@dataclass(eq=False)
-class Job:
-    """One run on its way. Written by its worker, read by any page; ``steps`` only ever grows.
-
-    settings: with a seed. run_id: public id of the stored run, once there is one. error: a sentence for the user.
-    unsaved: a sentence while steps could not be stored. stored: how many of the steps are in the history.
-    drawing_at: when the first token began to be drawn; the given ones of a branch come before, many at a time.
-    """
-
-    prompt: str
-    settings: SamplingSettings
-    model_name: str
-    branch: Branch | None = None
-    job_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    phase: Phase = "queued"
-    run_id: str | None = None
-    model: LoadedModel | None = None
-    prompt_ids: tuple[int, ...] = ()
-    steps: list[Step] = field(default_factory=list)
-    stop_reason: StopReason | None = None
-    error: str | None = None
-    unsaved: str | None = None
-    started_at: float | None = None
-    drawing_at: float | None = None
-    ended_at: float | None = None
-    stored: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def stop(self) -> None:
-        """Ask the worker to end the run before its next step; ``Jobs.stop`` also ends one that still waits."""
-        self._stop.set()
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it has been asked to end."""
-        return self._stop.is_set()
-
-    def wait_stop(self, seconds: float) -> bool:
-        """Wait until it is asked to end, at most for ``seconds``; return whether it was."""
-        return self._stop.wait(seconds)
-
-    @property
-    def output(self) -> str:
-        """The text so far, without the end-of-text token."""
-        return _text(self, len(self.steps))
-
-    def trace(self) -> Trace:
-        """The steps so far."""
-        return Trace.from_steps(self.steps[:])
-
-    @property
-    def seconds(self) -> float:
-        """Time spent generating so far."""
-        if self.started_at is None:
-            return 0.0
-        return (self.ended_at or time.monotonic()) - self.started_at
-
-    @property
-    def given_ids(self) -> tuple[int, ...]:
-        """The tokens that the output begins with, not drawn but given; none unless the run is a branch."""
-        return self.branch.given_ids if self.branch else ()
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Speed so far, of the tokens that were drawn; None before the first of them."""
-        drawn = len(self.steps) - len(self.given_ids)
-        if self.drawing_at is None or drawn <= 0:
-            return None
-        seconds = (self.ended_at or time.monotonic()) - self.drawing_at
-        return drawn / seconds if seconds > 0 else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time until max_new_tokens at the speed so far; None before the first token."""
-        speed = self.tokens_per_second
-        return None if speed is None else (self.settings.max_new_tokens - len(self.steps)) / speed
 
 
 class Jobs:
@@ -154,9 +61,24 @@ class Jobs:
         self._waiting: list[Job] = []
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        for number in range(workers):
-            threading.Thread(target=self._work, name=f"run-{number}", daemon=True).start()
-        threading.Thread(target=self._tend, name="heartbeat", daemon=True).start()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._tend, name="heartbeat", daemon=True),
+            *(threading.Thread(target=self._work, name=f"run-{number}", daemon=True) for number in range(workers)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop all runs and end the threads, which would go on writing into the history; what was drawn is kept."""
+        self._closed.set()
+        with self._lock:
+            alive = [job for job in self._jobs.values() if job.phase != "ended"]
+            self._arrived.notify_all()
+        for job in alive:
+            self.stop(job)
+        for thread in self._threads:
+            thread.join(_CLOSE_WITHIN)
 
     def submit(self, prompt: str, settings: SamplingSettings, model_name: str, branch: Branch | None = None) -> Job:
         """Queue a run. Its model is loaded if it is not there yet.
@@ -260,7 +182,9 @@ class Jobs:
         """The body of a worker thread."""
         while True:
             with self._arrived:
-                self._arrived.wait_for(lambda: self._waiting)
+                self._arrived.wait_for(lambda: self._waiting or self._closed.is_set())
+                if not self._waiting:
+                    return
                 job = self._waiting.pop(0)
             try:
                 self._run(job)
@@ -301,9 +225,7 @@ class Jobs:
         from dashboard.sampling.engine import Drawn, generate  # noqa: PLC0415  # torch, which is there once a model is
 
         job.phase = "running"
-        job.started_at = flushed_at = time.monotonic()
-        if job.branch is None:
-            job.drawing_at = job.started_at
+        job.started_at = job.drawing_at = flushed_at = time.monotonic()
         events = generate(
             model,
             job.prompt_ids,
@@ -337,7 +259,7 @@ class Jobs:
         assert job.run_id is not None
         drawn = len(job.steps)
         if drawn > job.stored:
-            self._history.append_steps(job.run_id, job.steps[job.stored : drawn], _text(job, drawn))
+            self._history.append_steps(job.run_id, job.steps[job.stored : drawn], job.text(drawn))
             job.stored = drawn
         job.unsaved = None
 
@@ -374,7 +296,7 @@ class Jobs:
 
     def _tend(self) -> None:
         """Give signs of life for the runs here, and notice runs whose process gives none any more."""
-        while True:
+        while not self._closed.is_set():
             with self._lock:
                 alive = [job.run_id for job in self._jobs.values() if job.run_id and job.phase != "ended"]
             try:
@@ -384,11 +306,4 @@ class Jobs:
                 _log.warning("No sign of life could be stored: %s", error)
             except Exception:
                 _log.exception("No sign of life could be stored")
-            time.sleep(_HEARTBEAT_SECONDS)
-
-
-def _text(job: Job, count: int) -> str:
-    """The text of the first ``count`` steps."""
-    if job.model is None:
-        return ""
-    return job.model.vocabulary.output([step.token_id for step in job.steps[:count]], job.model.eos_ids)
+            self._closed.wait(_HEARTBEAT_SECONDS)

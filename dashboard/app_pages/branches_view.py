@@ -23,7 +23,7 @@ from dashboard.figures.parting import parting_figure
 from dashboard.figures.sentences import FACT_LABELS, count, p_value, percent, token_facts
 from dashboard.history import RunRecord
 from dashboard.history.branches import MOST_RUNS
-from dashboard.jobs import Branch
+from dashboard.job import Branch
 from dashboard.metrics.summary import measures_of
 from dashboard.sampling.catalogue import catalogue
 from dashboard.sampling.settings import KNOB, SamplingSettings

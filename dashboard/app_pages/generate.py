@@ -13,7 +13,7 @@ from dashboard.errors import NucleusLensError, PromptError
 from dashboard.figures.canvas import PLOTLY_CONFIG
 from dashboard.figures.nucleus import nucleus_figure
 from dashboard.figures.sentences import FACT_LABELS, count, smallest_p_sentence, token_facts
-from dashboard.jobs import Job
+from dashboard.job import Job
 from dashboard.sampling.catalogue import catalogue
 from dashboard.sampling.settings import KNOBS, SamplingSettings
 from dashboard.sampling.trace import Trace

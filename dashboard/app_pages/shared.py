@@ -47,7 +47,7 @@ def config() -> Config:
     return get_config()
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=History.close)
 def history() -> History:
     """The stored runs; opening them brings the database up to date."""
     stored = History(config().database_url)
@@ -61,7 +61,7 @@ def store() -> ModelStore:
     return ModelStore(config())
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=Jobs.close)
 def jobs() -> Jobs:
     """The runs of this process."""
     return Jobs(history(), store(), workers=config().workers, queue_limit=config().queue_limit)
