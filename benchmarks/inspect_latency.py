@@ -97,7 +97,8 @@ def main() -> None:
             page.get_by_role("heading", name=f"Step 1 of {count(options.steps)}", exact=True).wait_for()
             print(f"{os.cpu_count()} cores, Chromium {browser.version}, {options.steps} steps, p = {p_value(TOP_P)}")
             print(f"median of {options.repeats}, milliseconds\n\n{'':30} median   least    most")
-            for name, measure in moves(page, options.steps).items():
+            for name, (part, measure) in moves(page, options.steps).items():
+                page.get_by_role("radio", name=part).or_(page.get_by_role("button", name=part)).first.click()
                 for number in range(WARM_UP):
                     measure(number)
                 taken = [measure(WARM_UP + number) for number in range(options.repeats)]
@@ -157,15 +158,15 @@ def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log_path:
     raise RuntimeError(f"The app did not start: {log_path.read_text()}")
 
 
-def moves(page: Page, length: int) -> dict[str, Measure]:
-    """The moves that are timed, by name."""
+def moves(page: Page, length: int) -> dict[str, tuple[str, Measure]]:
+    """The moves that are timed, by name, each with the side of the step that is shown meanwhile."""
     rng = random.Random(0)
     tokens = page.locator(".strip .token")
     at = 0
 
     def expected_step(step: int) -> dict[str, Any]:
         told = f"Step {count(step)}"
-        titles = [[key, [f"{told}:", f"{told} "]] for key in ("bars", "mass")]
+        titles = [[key, [f"{told}:", f"{told} "]] for key in ("bars", "mass", "samplers", "stages")]
         return {"texts": [f"{told} of {count(length)}"], "titles": titles, "token": step - 1, "asked": None}
 
     def click(_: int) -> float:
@@ -194,7 +195,13 @@ def moves(page: Page, length: int) -> dict[str, Measure]:
         expected = {"texts": [f"{told}, "], "titles": titles, "token": None, "asked": f"what if {told}"}
         return timed(page, expected, slider, lambda: page.keyboard.press("ArrowLeft"))
 
-    return {"click on a token": click, "arrow key": arrow, "slider of p by one": slide}
+    return {
+        "click on a token": ("Distribution", click),
+        "arrow key": ("Distribution", arrow),
+        "slider of p by one": ("Distribution", slide),
+        "click, samplers shown": ("Samplers", click),
+        "click, making shown": ("How it was made", click),
+    }
 
 
 def timed(page: Page, expected: dict[str, Any], at: Locator, act: Callable[[], None]) -> float:

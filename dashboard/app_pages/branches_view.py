@@ -207,10 +207,13 @@ def tree_view(record: RunRecord, vocabulary: Vocabulary) -> None:
         on_select="rerun",
         selection_mode="points",
     )
-    known = {node.public_id for node in nodes}
-    chosen = next((str(point["customdata"]) for point in event.selection.points if "customdata" in point), None)
-    if chosen in known and chosen != record.public_id:
-        st.switch_page(shared.INSPECT, query_params={"run": chosen})
+    by_id = {node.public_id: node for node in nodes}
+    clicked = [str(point.get("customdata")) for point in event.selection.points]
+    chosen = by_id.get(clicked[0]) if clicked else None
+    if chosen is not None and chosen.public_id != record.public_id:
+        # A branch is opened where it begins to be one.
+        step = str((chosen.branch_position or 0) + 1)
+        st.switch_page(shared.INSPECT, query_params={"run": chosen.public_id, "step": step})
 
 
 def comparison_view(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> None:
@@ -236,7 +239,7 @@ def comparison_view(record: RunRecord, trace: Trace, vocabulary: Vocabulary) -> 
             _continuation(run, its_trace, vocabulary, parting, is_branch=run is record)
     if len(trace) > parting and len(parent_trace) > parting:
         drawn = parting_figure(parent_trace, trace, parting, theme=shared.theme())
-        st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="parting")
+        shared.chart(drawn, "parting")
     st.dataframe(measure_rows(parent_trace, trace, parting), key="parting-measures")
 
 

@@ -19,7 +19,7 @@ from dashboard.components.colouring import SCALES, Colouring, colour_values
 from dashboard.components.step_marker import Question, step_marker
 from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.figures.bars import bars_figure
-from dashboard.figures.canvas import PLOTLY_CONFIG, Drawn, sentence_case
+from dashboard.figures.canvas import Drawn, sentence_case
 from dashboard.figures.landscape import CutLine, landscape_figure
 from dashboard.figures.mass import mass_figure
 from dashboard.figures.palette import Theme
@@ -57,7 +57,7 @@ def explorer(view: View, more: Mapping[str, StepPart] | None = None) -> None:
 
 def _controls(view: View) -> tuple[Colouring, View]:
     """The colouring of the text, and the view at the p and with the settings that are asked about."""
-    left, middle, right = st.columns([3, 6, 2], gap="large", vertical_alignment="bottom")
+    left, middle, right = st.columns([3, 6, 2], gap="medium", vertical_alignment="bottom")
     colouring = left.selectbox(
         "Colour by", list(SCALES), format_func=lambda name: SCALES[name].label, key="colouring", persist_state="session"
     )
@@ -187,9 +187,12 @@ def _step(view: View, selected: int, parts: Mapping[str, StepPart]) -> None:
             required=True,
             key="step-part",
             label_visibility="collapsed",
+            wrap=True,
             persist_state="session",
         )
-    st.text(f"{sentence_case(drawn_sentence(step))}; {edge_sentence(step, view.vocabulary)}.")
+    # The border that is recorded is that of the settings, whatever p is asked about.
+    at = "" if view.what_if_p is None else f"at p = {p_value(view.settings.top_p)}, "
+    st.text(f"{sentence_case(drawn_sentence(step))}; {at}{edge_sentence(step, view.vocabulary)}.")
     parts.get(part or "", _distribution)(view, selected)
 
 
@@ -206,7 +209,7 @@ def _distribution(view: View, selected: int) -> None:
                 theme=shared.theme(),
                 what_if_p=view.what_if_p,
             )
-            st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key=name)
+            shared.chart(drawn, name)
 
 
 _PARTS: Final[dict[str, StepPart]] = {"Samplers": samplers_view, "How it was made": stages_view}
@@ -219,7 +222,7 @@ def _landscape(view: View, asked: View, selected: int) -> None:
     drawn = _drawn_landscape(
         asked.key, asked.settings, view.settings, len(asked.trace), deepest, shared.theme(), as_drawn, view
     )
-    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="landscape")
+    shared.chart(drawn, "landscape")
     step_marker(
         "landscape",
         selected=selected,

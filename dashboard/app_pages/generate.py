@@ -10,7 +10,6 @@ from dashboard.app_pages.model_choice import model_box, model_sentence, model_st
 from dashboard.components.colouring import colour_values
 from dashboard.components.token_strip import strip_tokens, token_strip
 from dashboard.errors import NucleusLensError, PromptError
-from dashboard.figures.canvas import PLOTLY_CONFIG
 from dashboard.figures.nucleus import nucleus_figure
 from dashboard.figures.sentences import FACT_LABELS, count, smallest_p_sentence, token_facts
 from dashboard.job import Job
@@ -136,7 +135,7 @@ def show(job: Job, *, polling: bool) -> None:
                 shared.INSPECT,
                 label="Inspect this run",
                 icon=":material/query_stats:",
-                query_params={"run": job.run_id, "step": "1"},
+                query_params={"run": job.run_id, "step": str(job.branch.position + 1 if job.branch else 1)},
             )
     st.caption(shared.as_text(settings_line(job)))
     if job.phase == "loading":
@@ -155,7 +154,7 @@ def show_steps(job: Job, trace: Trace, *, ended: bool) -> None:
     vocabulary = job.model.vocabulary
     planned = None if ended else job.settings.max_new_tokens
     drawn = nucleus_figure(trace, top_p=job.settings.top_p, theme=shared.theme(), planned_steps=planned)
-    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="nucleus")
+    shared.chart(drawn, "nucleus")
     tokens = strip_tokens(
         vocabulary.pieces(trace.token_ids.tolist()),
         colour_values(trace, "surprisal"),

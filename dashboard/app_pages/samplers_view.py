@@ -15,7 +15,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from dashboard.app_pages import shared
 from dashboard.app_pages.viewing import Latest, View, ask_for_model, choose_step
 from dashboard.components.step_marker import step_marker
-from dashboard.figures.canvas import PLOTLY_CONFIG, Drawn
+from dashboard.figures.canvas import Drawn
 from dashboard.figures.labels import visible
 from dashboard.figures.palette import Theme
 from dashboard.figures.sampler_sizes import Sizes, sampler_sizes_figure
@@ -49,7 +49,7 @@ def samplers_view(view: View, position: int) -> None:
     drawn = samplers_figure(
         view.trace.step(position), dict(values), kept, vocabulary=view.vocabulary, theme=shared.theme()
     )
-    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="samplers")
+    shared.chart(drawn, "samplers")
     st.dataframe(
         kept_rows(view, position, kept, values),
         hide_index=True,
@@ -59,7 +59,7 @@ def samplers_view(view: View, position: int) -> None:
     )
     sizes = _sizes(view, reading, values)
     drawn = _drawn_sizes(view.key, view.settings, len(view.trace), values, reading is not None, shared.theme(), sizes)
-    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="sampler-sizes")
+    shared.chart(drawn, "sampler-sizes")
     step_marker(
         "sampler-sizes",
         selected=position,

@@ -14,6 +14,7 @@ import streamlit as st
 
 from dashboard.config import REPOSITORY, Config, get_config, use_secrets
 from dashboard.errors import NucleusLensError
+from dashboard.figures.canvas import PLOTLY_CONFIG, Drawn
 from dashboard.figures.palette import Theme
 from dashboard.figures.sentences import p_value
 from dashboard.history import History, RunStatus
@@ -98,6 +99,11 @@ def theme() -> Theme:
 def as_text(text: str) -> str:
     """Text for a place that reads Markdown, escaped so that it is shown as it is."""
     return _MARKDOWN.sub(r"\\\1", text)
+
+
+def chart(drawn: Drawn, key: str) -> None:
+    """Show a figure with its description; its key is also the class by which scripts find it."""
+    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key=key)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from streamlit.elements.lib.column_types import ColumnConfig
 
 from dashboard.app_pages import shared
 from dashboard.app_pages.viewing import View, ask_for_model
-from dashboard.figures.canvas import PLOTLY_CONFIG
 from dashboard.figures.labels import visible
 from dashboard.figures.sentences import bits, count, p_value, percent
 from dashboard.figures.stages import dropped_told, stages_figure
@@ -50,8 +49,8 @@ def stages_view(view: View, position: int) -> None:
         st.caption(
             f"Shown for p = {p_value(settings.top_p)}; the stages at p = {p_value(view.p)} are known with the model."
         )
-    drawn = stages_figure(stages, vocabulary=view.vocabulary, theme=shared.theme())
-    st.plotly_chart(drawn.figure, theme=None, config=PLOTLY_CONFIG, alt=drawn.description, key="stages")
+    drawn = stages_figure(stages, position=position, vocabulary=view.vocabulary, theme=shared.theme())
+    shared.chart(drawn, "stages")
     _table(stages, settings, view)
     if stages.tokens[0].logit is None:
         ask_for_model(view, "for the logits themselves")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
@@ -59,7 +60,8 @@ def step_rows(view: View) -> pd.DataFrame:
         "Nucleus": trace.nucleus_size,
         "Kept": trace.kept_size,
         "Nucleus mass": trace.nucleus_mass * 100,
-        "Overshoot": (trace.nucleus_mass - view.settings.top_p) * 100,
+        # The mass reaches p in float32, whose last digit may lie below p.
+        "Overshoot": np.maximum(trace.nucleus_mass - view.settings.top_p, 0) * 100,
     }
     if view.what_if_p is not None:
         columns[f"Nucleus at p = {p_value(view.p)}"] = nucleus_sizes_at(trace, view.p)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,7 @@ import plotly.graph_objects as go
 
 from dashboard.figures.labels import markup_free
 from dashboard.figures.palette import FONT_FAMILY, Palette, mix
+from dashboard.figures.sentences import count
 
 PLOTLY_CONFIG: Final[dict[str, Any]] = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 """For ``st.plotly_chart(..., config=PLOTLY_CONFIG)``: no buttons over the figure."""
@@ -20,6 +22,9 @@ TITLE_SIZE: Final = 15
 
 ROOM_FOR_A_LABEL: Final = "\u00a0"
 """An empty line under the title, where a label may stand over the plot."""
+
+
+DECADES: Final = tuple(10**power for power in range(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,17 @@ def new_figure(palette: Palette, title: str, lines: Sequence[str], *, height: in
         "yaxis": axis,
     }
     return go.Figure(layout=layout)
+
+
+def log_axis(start: float, end: float, ticks: Sequence[int] = DECADES) -> dict[str, Any]:
+    """A log axis from one value to another, with those of the ticks that lie on it written out."""
+    values = [tick for tick in ticks if tick <= max(start, end)]
+    return {
+        "type": "log",
+        "range": [math.log10(start), math.log10(end)],
+        "tickvals": values,
+        "ticktext": [count(tick) for tick in values],
+    }
 
 
 def key_line(palette: Palette, *, later_settings: bool = False) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
+from dashboard.figures.canvas import log_axis
 from dashboard.figures.labels import markup_free, token_label
 from dashboard.figures.landscape_cells import cells_of
-from dashboard.figures.landscape_rows import CutLine, Row, dots, levels, log_axis, other_line, stepped, steps_of
+from dashboard.figures.landscape_rows import CutLine, Row, dots, levels, other_line, stepped, steps_of
 from dashboard.figures.palette import Palette, mix, translucent
 from dashboard.figures.sentences import bits, count, p_value, percent
 from dashboard.sampling.trace import HEAD_SIZE, Floats, Trace
@@ -25,9 +26,9 @@ _TICKS: Final = tuple(digit * 10**power for power in range(6) for digit in (1, 2
 _LEAST_PROBABILITY: Final = 1e-5  # the colour of this and all below is that of the background
 _PICTURE_ROWS: Final = 240  # as many as there are pixels to tell them apart
 _SHADES: Final = 255
-_KEYED: Final = (1.0, 0.1, 0.01, 0.001, 0.0001)  # probabilities whose colour the key tells
+_KEYED: Final = (1.0, 0.01, 0.0001)  # probabilities whose colour the key tells
 # Of the key of colours in the lines beneath the title, pixels; it fits a phone.
-_KEY_TOP, _KEY_LEFT, _KEY_LENGTH = 51, 74, 190
+_KEY_TOP, _KEY_LEFT, _KEY_LENGTH = 51, 74, 150
 _CROWDED: Final = 80  # steps from which lines between columns would hide the ranks behind them
 _FAINTEST: Final = 0.25
 

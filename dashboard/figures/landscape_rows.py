@@ -18,14 +18,12 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from dashboard.figures.canvas import coloured, later_colour
+from dashboard.figures.canvas import coloured, later_colour, log_axis
 from dashboard.figures.palette import Palette, mix
-from dashboard.figures.sentences import count
 from dashboard.sampling.trace import Floats, Integers, Trace
 
 Numbers: TypeAlias = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 
-_DECADES: Final = tuple(10**power for power in range(6))
 _LOWEST: Final = 0.7  # below a nucleus of one, so that its bar has a height
 _LEAST_OVERSHOOT: Final = 0.02
 ROW_HEIGHT: Final = 74
@@ -81,7 +79,7 @@ def sizes_row(trace: Trace, cut: CutLine, other: CutLine | None, palette: Palett
     if other is not None:
         traces.append(stepped("other size", other.sizes, other_line(palette)))
         largest = max(largest, other.sizes.max())
-    return Row(name, "tokens (log)", traces, log_axis(_LOWEST, max(float(largest), 10.0) * 1.6, _DECADES))
+    return Row(name, "tokens (log)", traces, log_axis(_LOWEST, max(float(largest), 10.0) * 1.6))
 
 
 def mass_row(trace: Trace, cut: CutLine, palette: Palette) -> Row:
@@ -131,7 +129,7 @@ def bits_row(trace: Trace, palette: Palette) -> Row:
 def drawn_row(trace: Trace, cut: CutLine, palette: Palette) -> Row:
     """The rank of each drawn token by itself; thin below the cut."""
     is_cut = trace.rank > cut.sizes
-    axis = log_axis(max(10.0, float(trace.rank.max())) * 1.7, _LOWEST, _DECADES)
+    axis = log_axis(max(10.0, float(trace.rank.max())) * 1.7, _LOWEST)
     kept, below = (np.where(chosen, trace.rank, np.nan) for chosen in (~is_cut, is_cut))
     traces = [
         _pointed(trace, trace.rank),
@@ -225,14 +223,3 @@ def _pointed(trace: Trace, values: Numbers) -> go.Scatter:
 def other_line(palette: Palette) -> dict[str, Any]:
     """How the cut to compare with is drawn."""
     return {"color": palette.text, "width": 1.2, "dash": "dot"}
-
-
-def log_axis(start: float, end: float, ticks: Sequence[int]) -> dict[str, Any]:
-    """A log axis from one value to another, with those of the ticks that lie on it written out."""
-    values = [tick for tick in ticks if tick <= max(start, end)]
-    return {
-        "type": "log",
-        "range": [math.log10(start), math.log10(end)],
-        "tickvals": values,
-        "ticktext": [count(tick) for tick in values],
-    }

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.figures.canvas import ROOM_FOR_A_LABEL, Drawn, new_figure, sentence_case
+from dashboard.figures.canvas import ROOM_FOR_A_LABEL, Drawn, log_axis, new_figure, sentence_case
 from dashboard.figures.cut import Cut, cut_at, mass_curve, mass_up_to_drawn, run_cut
 from dashboard.figures.labels import markup_free, visible
 from dashboard.figures.palette import PALETTES, Palette, Theme, translucent
@@ -57,10 +57,7 @@ def mass_figure(
     )
     last_rank = len(vocabulary) * 1.15
     figure.update_xaxes(
-        type="log",
-        range=[math.log10(_FIRST_RANK), math.log10(last_rank)],
-        tickvals=[10**i for i in range(7) if 10**i < last_rank],
-        ticktext=[count(10**i) for i in range(7) if 10**i < last_rank],
+        **log_axis(_FIRST_RANK, last_rank),
         title_text="rank (log)",
         showgrid=True,
     )

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.figures.canvas import Drawn, coloured, new_figure
+from dashboard.figures.canvas import Drawn, coloured, log_axis, new_figure
 from dashboard.figures.labels import markup_free
 from dashboard.figures.palette import PALETTES, Theme
 from dashboard.figures.sentences import count, drawn_sentence, p_value
@@ -59,10 +59,7 @@ def nucleus_figure(trace: Trace, *, top_p: float, theme: Theme, planned_steps: i
         nticks=11,
     )
     figure.update_yaxes(
-        type="log",
-        range=[math.log10(_LOWEST), math.log10(top)],
-        tickvals=[10**i for i in range(7) if 10**i <= top],
-        ticktext=[count(10**i) for i in range(7) if 10**i <= top],
+        **log_axis(_LOWEST, top),
         title_text="tokens (log)",
     )
     figure.update_layout(barmode="overlay", bargap=0.12)

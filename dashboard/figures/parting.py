@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from dashboard.figures.canvas import ROOM_FOR_A_LABEL, SMALL_TEXT_SIZE, Drawn, coloured, new_figure
+from dashboard.figures.canvas import ROOM_FOR_A_LABEL, SMALL_TEXT_SIZE, Drawn, coloured, log_axis, new_figure
 from dashboard.figures.labels import markup_free
 from dashboard.figures.palette import PALETTES, Theme
 from dashboard.figures.sentences import count
@@ -59,10 +59,7 @@ def parting_figure(parent: Trace, branch: Trace, position: int, *, theme: Theme)
     top = max(10, 10 ** math.ceil(math.log10(largest * 1.2)))
     figure.update_layout(
         yaxis={
-            "type": "log",
-            "range": [math.log10(_LOWEST), math.log10(top)],
-            "tickvals": [10**i for i in range(7) if 10**i <= top],
-            "ticktext": [count(10**i) for i in range(7) if 10**i <= top],
+            **log_axis(_LOWEST, top),
             "title": {"text": "nucleus (log)"},
         },
         yaxis2={"rangemode": "tozero", "title": {"text": "surprisal, bits"}, "nticks": 5},

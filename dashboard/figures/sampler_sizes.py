@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.figures.canvas import Drawn, new_figure
+from dashboard.figures.canvas import Drawn, log_axis, new_figure
 from dashboard.figures.palette import PALETTES, Palette, Theme, translucent
 from dashboard.figures.samplers import NEEDS_THE_MODEL, lane_words
 from dashboard.figures.sentences import count
@@ -67,17 +67,14 @@ def sampler_sizes_figure(sizes: Mapping[str, Sizes], values: Mapping[str, float]
         showgrid=False,
         anchor=_axis(len(sizes) - 1),
     )
-    ticks = range(0, decades, 2 if decades > 2 else 1)  # noqa: PLR2004  as many as a row has room for
+    ticks = [10**i for i in range(0, decades, 2 if decades > 2 else 1)]  # noqa: PLR2004  as many as a row has room for
     for row, (name, of) in enumerate(sizes.items()):
         bottom = 1 - (row + 1) * _ROW / plot
         top = bottom + _ROW_PLOT / plot
         scale = {
             "domain": [bottom, top],
             "anchor": "x",
-            "type": "log",
-            "range": [math.log10(_LEAST_SIZE), decades + 0.1],
-            "tickvals": [10**i for i in ticks],
-            "ticktext": [count(10**i) for i in ticks],
+            **log_axis(_LEAST_SIZE, 10 ** (decades + 0.1), ticks),
         }
         figure.update_layout({_axis(row).replace("y", "yaxis"): {**figure.layout.yaxis.to_plotly_json(), **scale}})
         told = SAMPLER[name].told(values[name])

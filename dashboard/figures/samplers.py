@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.figures.canvas import Drawn, coloured, key_line, new_figure
+from dashboard.figures.canvas import Drawn, coloured, key_line, log_axis, new_figure
 from dashboard.figures.cut import mass_curve
 from dashboard.figures.labels import markup_free, visible
 from dashboard.figures.palette import PALETTES, Palette, Theme, translucent
@@ -66,10 +66,7 @@ def samplers_figure(
     )
     last_rank = len(vocabulary) * 1.15
     figure.update_xaxes(
-        type="log",
-        range=[math.log10(_FIRST_RANK), math.log10(last_rank)],
-        tickvals=[10**i for i in range(7) if 10**i < last_rank],
-        ticktext=[count(10**i) for i in range(7) if 10**i < last_rank],
+        **log_axis(_FIRST_RANK, last_rank),
         title_text="rank (log)",
         anchor="y2",
     )

@@ -40,13 +40,14 @@ class _Panel:
     domain: tuple[float, float]
 
 
-def stages_figure(stages: Stages, *, vocabulary: Vocabulary, theme: Theme) -> Drawn:
+def stages_figure(stages: Stages, *, position: int, vocabulary: Vocabulary, theme: Theme) -> Drawn:
     """Bars of the same tokens in the raw, the shaped and the final distribution, on one scale.
 
     A tick on a bar marks where the token stood one panel before. The raw panel is left out where nothing reshaped it.
 
     Args:
         stages: of the step.
+        position: of the step, from 0.
         vocabulary: names the tokens.
         theme: light or dark.
     """
@@ -55,7 +56,7 @@ def stages_figure(stages: Stages, *, vocabulary: Vocabulary, theme: Theme) -> Dr
     panels = _panels(stages)
     figure = new_figure(
         palette,
-        "From the raw to the final distribution",
+        f"Step {count(position + 1)}: from the raw to the final distribution",
         [key_line(palette), f"{coloured('│', palette.text)} where the token stood one panel before", ROOM_FOR_A_LABEL],
         height=round(places[-1] * _ROW) + 124,
         bottom=14,
@@ -91,7 +92,7 @@ def stages_figure(stages: Stages, *, vocabulary: Vocabulary, theme: Theme) -> Dr
         "shapes": _cuts(stages, places, palette),
     }
     traces = [trace for panel in panels for trace in _traces(panel, stages, places, vocabulary, palette)]
-    return Drawn(go.Figure(traces, layout), _description(stages, vocabulary))
+    return Drawn(go.Figure(traces, layout), _description(stages, position, vocabulary))
 
 
 def dropped_told(token: StagedToken, *, short: bool = False) -> str:
@@ -257,7 +258,7 @@ def _hover(token: StagedToken, stages: Stages, vocabulary: Vocabulary) -> str:
     return "<br>".join(lines)
 
 
-def _description(stages: Stages, vocabulary: Vocabulary) -> str:
+def _description(stages: Stages, position: int, vocabulary: Vocabulary) -> str:
     def told(token: StagedToken) -> str:
         name = visible(vocabulary.label(token.token_id))
         raw = "unknown" if token.raw_probability is None else percent(token.raw_probability)
@@ -269,6 +270,7 @@ def _description(stages: Stages, vocabulary: Vocabulary) -> str:
     drawn = next(token for token in stages.tokens if token.token_id == stages.drawn_id)
     named = "; ".join(told(token) for token in stages.tokens[:5])
     return (
-        f"Bars of {len(stages.tokens)} tokens in the raw, the shaped and the final distribution. "
+        f"Bars of {len(stages.tokens)} tokens in the raw, the shaped and the final distribution of step "
+        f"{count(position + 1)}. "
         f"The most probable ones: {named}. The drawn token: {told(drawn)}."
     )

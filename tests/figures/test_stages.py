@@ -27,7 +27,7 @@ def stages(*, drawn: int = 0, top_p: float = 0.5, raw: bool = False, **knobs: An
 
 
 def drawn_figure(of: Stages) -> Drawn:
-    return stages_figure(of, vocabulary=make_vocabulary(SIZE, HOSTILE), theme="light")
+    return stages_figure(of, position=0, vocabulary=make_vocabulary(SIZE, HOSTILE), theme="light")
 
 
 def test_each_panel_shows_the_probabilities_of_its_distribution() -> None:
