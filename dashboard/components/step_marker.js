@@ -3,6 +3,7 @@
 
 const LINE_WIDTH = 2; // as in the style sheet
 const MOST_PIXELS_OF_A_CLICK = 4;
+const LEAST_COLUMN = 8; // pixels
 const DOUBLE_CLICK_MS = 300; // Plotly's own
 const RELAYOUT_WITHIN_MS = 600;
 const HANDED_ON = ["--st-text-color", "--st-background-color", "--st-red-color", "--st-font"];
@@ -178,6 +179,8 @@ function placeQuestion(marker) {
     for (const name of HANDED_ON) part.style.setProperty(name, theme.getPropertyValue(name));
   }
   if (key.textContent !== data.question.name) key.textContent = data.question.name;
+  // Between narrow columns dashes and a wide rim would be all there is to see.
+  drawing.classList.toggle("dense", plot.xaxis.d2p(2) - plot.xaxis.d2p(1) < LEAST_COLUMN);
   drawing.replaceChildren();
   for (const [name, values] of Object.entries(data.question.rows)) {
     const yaxis = chart._fullLayout[name];

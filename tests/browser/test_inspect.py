@@ -71,6 +71,18 @@ def test_another_p_strikes_tokens_and_leaves_the_text(inspect: Page, length: int
     steps.expect_step(inspect, 2, length)
 
 
+def test_other_settings_stay_open_while_they_are_changed_and_replay_the_text(inspect: Page, length: int) -> None:
+    # The process that made the run has its model in memory.
+    inspect.get_by_role("button", name="Other settings").click()
+    for label, value, told in (("Temperature", "0.5", "temperature 0.5"), ("Top-k (tokens)", "3", "top-k 3")):
+        steps.fill(inspect, label, value)
+        expect(inspect.get_by_text(re.compile(rf"^With .*{told} instead of"))).to_be_visible(timeout=steps.PATIENCE_MS)
+    expect(inspect.locator(".strip .struck").first).to_be_attached()
+    inspect.get_by_role("button", name="Back to how it is").click()
+    expect(inspect.get_by_text(re.compile("^With "))).to_have_count(0, timeout=steps.PATIENCE_MS)
+    steps.expect_step(inspect, 2, length)
+
+
 def test_a_click_anywhere_in_the_landscape_chooses_its_step_and_keys_walk_on(inspect: Page, length: int) -> None:
     chart = inspect.locator(".st-key-landscape .js-plotly-plot")
     chart.scroll_into_view_if_needed()
