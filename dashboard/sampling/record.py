@@ -40,6 +40,8 @@ def record_step(position: int, token_id: int, truncated: Truncated, final: Tenso
 
     kept = truncated.scores > -torch.inf
     shaped_probabilities = shaped.scores.softmax(dim=-1)
+    last_kept = lowest_kept(reaching, shaped.scores, kept)
+    dropped = highest_dropped(reaching, shaped.scores, kept)
     return Step(
         position=position,
         token_id=token_id,
@@ -56,8 +58,8 @@ def record_step(position: int, token_id: int, truncated: Truncated, final: Tenso
         reaching_size=reaching.size,
         reaching_mass=1.0 if reaching is shaped else _mass(shaped.probabilities[-reaching.size :]),
         admitting_p=reaching.admitting_p(token_id),
-        last_kept=_lowest_kept(shaped.scores, shaped_probabilities, kept),
-        first_dropped=_highest_dropped(shaped.scores, shaped_probabilities, kept),
+        last_kept=Candidate(last_kept, float(shaped_probabilities[last_kept])),
+        first_dropped=None if dropped is None else Candidate(dropped, float(shaped_probabilities[dropped])),
         head_ids=_stored_ids(head, len(shaped.scores)),
         head_probabilities=head_probabilities,
         head_raw_probabilities=head_raw_probabilities,
@@ -83,18 +85,29 @@ def _mass(probabilities: Tensor) -> float:
     return min(1.0, float(probabilities.sum(dtype=torch.float64)))
 
 
-def _lowest_kept(scores: Tensor, probabilities: Tensor, kept: Tensor) -> Candidate:
-    token_id = int(scores.masked_fill(~kept, torch.inf).argmin())
-    return Candidate(token_id, float(probabilities[token_id]))
+def lowest_kept(reaching: Ranking, scores: Tensor, kept: Tensor) -> int:
+    """The id of the lowest-ranked token of ``kept``, (V,) bool; ``scores`` are those of the shaped distribution."""
+    inside = scores.masked_fill(~kept, torch.inf)
+    # Of equally probable tokens, the one that top-p sees first from below.
+    return _first_tied(reaching, int(inside.argmin()), inside, from_below=True)
 
 
-def _highest_dropped(scores: Tensor, probabilities: Tensor, kept: Tensor) -> Candidate | None:
+def highest_dropped(reaching: Ranking, scores: Tensor, kept: Tensor) -> int | None:
+    """The id of the highest-ranked token outside ``kept``; None if all that is left is forbidden, or nothing is."""
     outside = scores.masked_fill(kept, -torch.inf)
     token_id = int(outside.argmax())
     # A token forbidden by no-repeat n-grams was never a candidate.
     if outside[token_id] == -torch.inf:
         return None
-    return Candidate(token_id, float(probabilities[token_id]))
+    return _first_tied(reaching, token_id, outside, from_below=False)
+
+
+def _first_tied(reaching: Ranking, token_id: int, scores: Tensor, *, from_below: bool) -> int:
+    """The first token, in the order in which top-p sees them, whose score is that of ``token_id``."""
+    tied = scores == scores[token_id]
+    if torch.count_nonzero(tied) == 1:
+        return token_id  # the order itself costs a sort with indices
+    return int(reaching.order[tied[reaching.order]][0 if from_below else -1])
 
 
 def _stored(values: Tensor) -> Floats32:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from dashboard.sampling.record import highest_dropped, lowest_kept
 from dashboard.sampling.settings import SamplingSettings
 from dashboard.sampling.stages import (
     PENALTIES,
@@ -71,13 +72,11 @@ def stages_of(
             final_probability=float(final[token_id]),
         )
 
-    last_kept = int(tempered.masked_fill(~kept, torch.inf).argmin())
-    outside = tempered.masked_fill(kept, -torch.inf)
-    first_dropped = int(outside.argmax())
-    is_dropped = bool(outside[first_dropped] > -torch.inf)
+    reaching = shaped.without_lowest(scores["top_k"]) if "top_k" in scores else shaped
+    last_kept, first_dropped = lowest_kept(reaching, tempered, kept), highest_dropped(reaching, tempered, kept)
     top = shaped.top(min(shown, len(logits))).tolist()
     # The model's own favourite may have been pushed down the list by the penalties.
-    ids = {*top, drawn_id, int(logits.argmax()), *([last_kept, first_dropped] if is_dropped else [])}
+    ids = {*top, drawn_id, int(logits.argmax()), *([] if first_dropped is None else [last_kept, first_dropped])}
     tokens = sorted((token(token_id) for token_id in ids), key=lambda token: token.rank)
     return Stages(
         tokens=tuple(tokens),
@@ -85,7 +84,7 @@ def stages_of(
         off=stages_off(settings),
         drawn_id=drawn_id,
         last_kept_id=last_kept,
-        first_dropped_id=first_dropped if is_dropped else None,
+        first_dropped_id=first_dropped,
     )
 
 

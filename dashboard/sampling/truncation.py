@@ -10,6 +10,7 @@ tokens falls outside a cut is decided by that sort, though (it is not stable), s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +97,10 @@ class Ranking:
         position = self.position(token_id)
         if position == len(self.ascending) - 1:
             return 0.0
-        return 1.0 - float(self.mass_from_below[position])
+        mass = float(self.mass_from_below[position])
+        admitting = 1.0 - mass
+        # Rounded down, so that no p next to it is answered wrongly: 1 - p is a multiple of float64's last digit at 1.
+        return admitting if 1.0 - admitting >= mass else math.nextafter(admitting, 0.0)
 
     def nucleus_size(self, p: float) -> int:
         """Number of tokens in the nucleus at ``p``; p = 1 keeps all that are not excluded."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
@@ -48,7 +48,8 @@ def distributions() -> st.SearchStrategy[Tensor]:
     return some | st.builds(excluding, some, st.integers(0, 2**32))
 
 
-PS = st.sampled_from([*SIZE_CURVE_P, 0.25, 0.125, 0.75]) | st.floats(1e-12, 1.0, exclude_max=True)
+NEXT_TO_ONE = [1 - k * 2**-53 for k in (1, 2, 3, 5, 2**24 - 1, 2**24, 2**24 + 1)]
+PS = st.sampled_from([*SIZE_CURVE_P, 0.25, 0.125, 0.75, *NEXT_TO_ONE]) | st.floats(1e-12, 1.0, exclude_max=True)
 
 
 @settings(max_examples=400, deadline=None)
@@ -62,6 +63,7 @@ def test_the_nucleus_is_the_finite_scores_of_transformers_warper(scores: Tensor,
 
 @settings(max_examples=200, deadline=None)
 @given(scores=distributions(), p=PS)
+@example(scores=torch.randn(62, generator=torch.Generator().manual_seed(0)) * 9.0, p=NEXT_TO_ONE[0])
 def test_a_token_is_in_the_nucleus_exactly_when_p_is_greater_than_its_admitting_p(scores: Tensor, p: float) -> None:
     ranking = Ranking.of(scores)
     admitting = [ranking.admitting_p(i) for i in range(len(scores))]
@@ -242,3 +244,18 @@ def test_a_p_that_is_no_point_of_the_size_curve_is_not_guessed() -> None:
     trace = Trace.from_steps([step_of(torch.randn(50), SamplingSettings(seed=0))])
     with pytest.raises(ValueError, match="not a point"):
         nucleus_sizes_at(trace, 0.905)
+
+
+@settings(max_examples=200, deadline=None)
+@given(scores=distributions(), p=PS, seed=st.integers(0, 99))
+def test_the_two_tokens_beside_the_cut_are_those_that_top_p_parts_even_where_many_are_equal(
+    scores: Tensor, p: float, seed: int
+) -> None:
+    truncated = truncate(Pipeline.of(SamplingSettings(top_p=p)), NO_IDS[0], scores)
+    final = truncated.scores.softmax(-1)
+    drawn = int(torch.multinomial(final, 1, generator=torch.Generator().manual_seed(seed)))
+    step = record_step(0, drawn, truncated, final, p)
+    order, kept = truncated.reaching.order.tolist(), step.kept_size
+    assert step.last_kept.token_id == order[-kept]
+    below = order[-kept - 1] if kept < truncated.reaching.size else None
+    assert (None if step.first_dropped is None else step.first_dropped.token_id) == below
